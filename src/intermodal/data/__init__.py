@@ -1,0 +1,1 @@
+"""Samples with missing fields: where they come from, and how they become batches."""

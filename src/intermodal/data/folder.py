@@ -1,0 +1,377 @@
+"""A folder of files with ``metadata.jsonl`` as a data source.
+
+    {"image_file_name": "a/1.png", "text": ["a dog", "a dog runs"], "split": "train", "width": 640}
+     field image, a file            field text, two captions         which split       metadata
+
+Nothing but the places of the rows is held; what was decoded is kept up to a number of bytes, so a small data set is
+decoded once. A file that cannot be read is reported once, and its rows lack that field.
+"""
+
+import contextvars
+import copy
+import dataclasses
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from intermodal import catalog, runtime
+from intermodal.data.table import Row, Table, inside
+from intermodal.diorama.draws import uniform
+from intermodal.errors import InvalidData, InvalidValue, UnknownName, UnreadableMedia
+from intermodal.types import Item, Sample
+
+CACHE_BYTES = 512 * 2**20
+THREADS_MAX = 8
+PROBES = 64
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a folder that could not be read.
+
+    Attributes:
+        place: metadata file and line that names it first.
+        what: the path of the file, or the field of a text.
+        reason: why it could not be read.
+    """
+
+    place: str
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Returns it as one line."""
+        return f"{self.place}: {self.what!r}: {self.reason}"
+
+
+def _say(problem: Problem) -> None:
+    """Logs a problem."""
+    logger.warning("left out: %s", problem)
+
+
+def item_bytes(item: Item) -> int:
+    """Returns about how many bytes an item takes in memory."""
+    total = 256
+    for field in dataclasses.fields(item):  # type: ignore[arg-type]
+        value = getattr(item, field.name)
+        if isinstance(value, np.ndarray):
+            total += int(value.nbytes) + 128
+        elif isinstance(value, str):
+            total += 4 * len(value)
+        elif dataclasses.is_dataclass(value):
+            total += item_bytes(value)  # type: ignore[arg-type]
+    return total
+
+
+class _Cache:
+    """Decoded items, the least recently used dropped beyond a number of bytes."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max, self._bytes = bytes_max, 0
+        self._items: OrderedDict[str, tuple[Item, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        """How many are held."""
+        return self._bytes
+
+    def find(self, keys: Iterable[str]) -> dict[str, Item]:
+        """Returns those of ``keys`` that are held, and marks them as used."""
+        found = {}
+        with self._lock:
+            for key in keys:
+                entry = self._items.get(key)
+                if entry is not None:
+                    self._items.move_to_end(key)
+                    found[key] = entry[0]
+        return found
+
+    def add(self, key: str, item: Item) -> None:
+        """Keeps ``item`` unless it is larger than the whole cache."""
+        size = item_bytes(item)
+        if size > self._bytes_max:
+            return
+        with self._lock:
+            before = self._items.pop(key, None)
+            self._bytes += size - (before[1] if before else 0)
+            self._items[key] = (item, size)
+            while self._bytes > self._bytes_max:
+                self._bytes -= self._items.popitem(last=False)[1][1]
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file to decode."""
+
+    key: str
+    modality: str
+    path: str
+    row: Row
+
+
+class _Files:
+    """Decodes files in threads, keeps what was decoded and remembers what could not be read."""
+
+    def __init__(self, cache_bytes: int, report: Callable[[Problem], None]) -> None:
+        self.cache = _Cache(cache_bytes)
+        self.problems: list[Problem] = []
+        self._report, self._bad, self._lock = report, set[str](), threading.Lock()
+        self._threads = min(runtime.cores(), THREADS_MAX)
+        self._pool: ThreadPoolExecutor | None = None
+
+    def add_problem(self, key: str, problem: Problem) -> None:
+        """Reports a problem the first time that it comes up."""
+        with self._lock:
+            if key in self._bad:
+                return
+            self._bad.add(key)
+            self.problems.append(problem)
+        self._report(problem)
+
+    def open(self, files: Iterable[_File]) -> dict[str, Item]:
+        """Returns key -> item of each file that can be read."""
+        wanted = {file.key: file for file in files if file.key not in self._bad}
+        found = self.cache.find(wanted)
+        missing = [file for key, file in wanted.items() if key not in found]
+        for file, item in zip(missing, self._decode(missing), strict=True):
+            if item is not None:
+                self.cache.add(file.key, item)
+                found[file.key] = item
+        return found
+
+    def _decode(self, files: Sequence[_File]) -> Iterator[Item | None]:
+        """Yields the item of each file, or None; as many threads as cores share them."""
+        if len(files) < 2 or self._threads < 2:
+            yield from map(self._decode_one, files)
+            return
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, "decode")
+        step = -(-len(files) // (4 * self._threads))  # a few shares per thread: files differ in size
+        shares = [files[i : i + step] for i in range(0, len(files), step)]
+        limits = contextvars.copy_context  # those on media that hold here hold in the threads too
+        for future in [self._pool.submit(limits().run, self._decode_all, share) for share in shares]:
+            yield from future.result()
+
+    def _decode_all(self, files: Sequence[_File]) -> list[Item | None]:
+        """Returns the item of each file, or None."""
+        return [self._decode_one(file) for file in files]
+
+    def _decode_one(self, file: _File) -> Item | None:
+        """Returns the item in one file; None, and a problem, where it cannot be read."""
+        try:
+            path = inside(file.row.folder, file.path, file.row.place)
+            item: Item = catalog.module("modalities", file.modality).ITEM.open(path)
+        except UnreadableMedia as error:
+            self.add_problem(file.key, Problem(file.row.place, file.path, str(error)))
+            return None
+        return item
+
+    def close(self) -> None:
+        """Ends the threads; they start again when they are needed."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Folder:
+    """The rows of one split of a folder; sample ``i`` is row ``i``.
+
+    A row that has several texts in a field shows one of them, drawn by row and epoch; over as many epochs as there are
+    texts each is shown once. Fields of a row that have equally many texts show the one at the same place, so that a
+    list of answers stays with its list of questions.
+
+    Attributes:
+        fields: field name -> modality.
+        problems: what could not be read so far, each once.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        split: str | None = None,
+        fields: Sequence[str] | None = None,
+        require: Sequence[str] = (),
+        cache_bytes: int = CACHE_BYTES,
+        seed: int = 0,
+        report: Callable[[Problem], None] = _say,
+    ) -> None:
+        """Reads the metadata and tries a few files of each field.
+
+        Args:
+            path: holds ``metadata.jsonl``, or sub-folders ``train``, ``test``, ... that do.
+            split: the rows of this split; None for all. ``validation`` and ``val`` are words for ``dev``.
+            fields: which fields the samples have; None for all. Rows that have none of them are left out.
+            require: leave out the rows that lack one of these.
+            cache_bytes: how much of what was decoded is kept in memory; the least recently used goes first.
+            seed: of the draw among several texts.
+            report: called with each problem, once; logs it by default. Threads may call it.
+
+        Raises:
+            InvalidData: no metadata, a line that is no row, a path that leaves the folder, no row left, or a field of
+                which no file can be read.
+            UnknownName: a split or field that the folder does not have.
+        """
+        for name, value in (("fields", fields), ("require", require)):
+            if isinstance(value, str):
+                raise InvalidValue(f"{name} is the string {value!r}; give a tuple of names")
+        if cache_bytes < 0:
+            raise InvalidValue(f"cache_bytes is {cache_bytes}; give 0 to keep nothing, or more")
+        self._path, self._split, self._seed, self._epoch = Path(path), split, seed, 0
+        self._table = Table(self._path, split, fields, require)
+        self.fields = {name: m for name, m in self._table.fields.items() if fields is None or name in fields}
+        self._files = _Files(cache_bytes, report)
+        self.problems = self._files.problems
+        for place, file, reason in self._table.unknown:
+            self._files.add_problem(f"{place}/{file}", Problem(place, file, reason))
+        self._probe()
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return len(self._table)
+
+    @property
+    def cached_bytes(self) -> int:
+        """How many bytes of decoded items are held now."""
+        return self._files.cache.bytes
+
+    def samples(self, index: Sequence[int]) -> list[Sample]:
+        """Returns the rows ``index``; a field that is absent or cannot be read is a missing key.
+
+        Raises:
+            InvalidValue: an index outside the rows.
+            InvalidData: a link that leaves the folder.
+        """
+        rows = self._table.rows(index)
+        files = [self._media(row) for row in rows]
+        items = self._files.open(file for of_row in files for file in of_row.values())
+        draws = uniform(self._seed, "caption", np.asarray(index, np.int64), 1)[:, 0].tolist()
+        return [self._sample(*parts, items) for parts in zip(rows, files, draws, strict=True)]
+
+    def at_epoch(self, epoch: int) -> Self:
+        """Returns the same rows as they are in ``epoch``, with another of several texts; it shares what was decoded."""
+        view = copy.copy(self)
+        view._epoch = epoch
+        return view
+
+    def captions(self, index: int, field: str | None = None) -> tuple[str, ...]:
+        """Returns all texts of a row; empty where it has none.
+
+        Args:
+            index: the row.
+            field: which text field; None for the only one.
+
+        Raises:
+            InvalidValue: ``field`` was left out and there is not exactly one text field.
+            UnknownName: no such text field.
+        """
+        known = [name for name, modality in self.fields.items() if modality == "text"]
+        if field is None and len(known) != 1:
+            raise InvalidValue(f"the text fields are {', '.join(known) or '(none)'}; say which one")
+        name = known[0] if field is None else field
+        if name not in known:
+            raise UnknownName("text field", name, known)
+        row = self._table.rows([index])[0]
+        items = self._files.open(file for field, file in self._media(row).items() if field == name)
+        return row.texts.get(name) or tuple(item.text for item in items.values())  # type: ignore[attr-defined]
+
+    def texts(self, field: str, index: Iterable[int]) -> list[str]:
+        """Returns all texts that the rows hold in a text field, those in files left out; opens no media."""
+        return [words for row in self._table.rows(index) for words in row.texts.get(field, ())]
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        """Returns the columns of a row that are no fields: numbers, booleans and objects, and its ``split``."""
+        row = self._table.rows([index])[0]
+        return {**row.extra, **({"split": row.split} if row.split is not None else {})}
+
+    def keys(self, index: Sequence[int], *fields: str) -> list[Hashable]:
+        """Returns for each row what ``fields`` tell of it: equal keys cannot be told apart through them.
+
+        If one of the fields is a text, that is the set of its texts; else it is the row itself.
+        """
+        texts = [name for name in fields if self.fields.get(name) == "text"]
+        if not texts:
+            return [int(i) for i in index]
+        rows = self._table.rows(index)
+        return [tuple(frozenset(row.texts.get(n) or (row.media.get(n),)) for n in texts) for row in rows]
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a report should say of this data."""
+        counts = {name: self._table.counts.get(name, 0) for name in self.fields}
+        return {
+            "name": self._path.resolve().name,
+            "split": self._split,
+            "count": len(self),
+            "seed": self._seed,
+            "fields": dict(self.fields),
+            "rows_with": counts,
+            "rows_left_out": self._table.left_out,
+            "problems": len(self.problems),
+            "metadata_sha256": self._table.sha256,
+        }
+
+    def close(self) -> None:
+        """Ends the threads and closes the files; the folder can be used on, and opens them again."""
+        self._files.close()
+        self._table.close()
+
+    def _media(self, row: Row) -> dict[str, _File]:
+        """Returns the files of a row by field."""
+        files = {}
+        for name, path in row.media.items():
+            modality = self.fields.get(name)
+            if modality is not None:
+                files[name] = _File(f"{modality}:{row.folder}{os.sep}{path}", modality, path, row)
+        return files
+
+    def _sample(self, row: Row, files: dict[str, _File], draw: float, items: dict[str, Item]) -> Sample:
+        """Returns one row as a sample, its fields in the order of ``self.fields``."""
+        sample = dict[str, Item]()
+        for name in self.fields:
+            file = files.get(name)
+            texts = row.texts.get(name)
+            if file is not None:
+                if file.key in items:
+                    sample[name] = items[file.key]
+            elif texts:
+                words = texts[(int(draw * len(texts)) + self._epoch) % len(texts)]
+                try:
+                    sample[name] = catalog.module("modalities", "text").ITEM(words)
+                except InvalidValue as error:
+                    self._files.add_problem(f"{row.place}/{name}/{words}", Problem(row.place, name, str(error)))
+        return sample
+
+    def _probe(self) -> None:
+        """Opens files of each field until one can be read.
+
+        Raises:
+            InvalidData: of some field none of the files tried can be read; the message shows the first reason.
+        """
+        spread = np.linspace(0, len(self) - 1, min(PROBES, len(self))).astype(np.int64).tolist()
+        for name in self.fields:
+            tried, before = 0, len(self.problems)
+            for i in dict.fromkeys([*self._table.first.get(name, ()), *spread]):
+                file = self._media(self._table.rows([i])[0]).get(name)
+                if file is None:
+                    continue
+                tried += 1
+                if self._files.open([file]):
+                    break
+            else:
+                if tried:
+                    raise InvalidData(
+                        f"none of {tried} files of the field {name!r} in {self._path} can be read, beginning with "
+                        f"{self.problems[before]}"
+                    )

@@ -1,0 +1,60 @@
+"""The one transformer block: attends to itself, then, if it was built for a second stream, to that, then thinks.
+
+Source: Vaswani et al. 2017, arXiv 1706.03762, figure 1, with the normalisation first as in Xiong et al. 2020,
+arXiv 2002.04745.
+"""
+
+from collections.abc import Callable
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from intermodal.layers.attention import Attention
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """Returns the logistic approximation of GELU that the first CLIP weights were trained with."""
+    return x * (1.702 * x).sigmoid()
+
+
+class Block(nn.Module):
+    """One layer of a transformer; with ``context_width`` it has a second, crossed attention."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        context_width: int | None = None,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
+    ) -> None:
+        """Builds a block of ``width``; ``dropout`` applies to each residual branch."""
+        super().__init__()
+        self.norm_self = nn.LayerNorm(width)
+        self.attend_self = Attention(width, heads)
+        if context_width is not None:
+            self.norm_cross = nn.LayerNorm(width)
+            self.attend_cross = Attention(width, heads, context_width)
+        self.has_context = context_width is not None
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp_in = nn.Linear(width, int(width * mlp_ratio))
+        self.mlp_out = nn.Linear(int(width * mlp_ratio), width)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = activation
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        mask: Bool[Tensor, "B T"] | None = None,
+        context: Float[Tensor, "B S E"] | None = None,
+        context_mask: Bool[Tensor, "B S"] | None = None,
+        causal: bool = False,
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the tokens after this layer; masks are True where a token is real."""
+        x = x + self.dropout(self.attend_self(self.norm_self(x), mask, causal=causal))
+        if self.has_context and context is not None:
+            x = x + self.dropout(self.attend_cross(self.norm_cross(x), context_mask, context))
+        after: Tensor = x + self.dropout(self.mlp_out(self.activation(self.mlp_in(self.norm_mlp(x)))))
+        return after

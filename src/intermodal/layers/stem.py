@@ -1,0 +1,140 @@
+"""The first layer: a batch of ids or of a media grid to tokens of one width.
+
+``SymbolStem`` looks ids up. ``PatchStem`` cuts a grid into patches and multiplies them by one matrix (Dosovitskiy et
+al. 2020, arXiv 2010.11929). ``ConvolutionStem`` reaches the same patches by small steps, which trains much better at
+small size (Xiao et al. 2021, "Early convolutions help transformers see better", arXiv 2106.14881). Whatever lies
+beyond a mask is zero before every convolution, so that padding never reaches a real token.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from intermodal.errors import InvalidValue
+from intermodal.types import Batch, Grid, Layout, Symbols
+
+
+def patches(values: Shaped[Tensor, "B C ..."], patch: Sequence[int]) -> Shaped[Tensor, "B ..."]:
+    """Returns ``(B, *token_grid, C * cells)``: the grid ``(B, C, *grid)`` cut into patches."""
+    sizes = values.shape[2:]
+    if any(size % step for size, step in zip(sizes, patch, strict=True)):
+        raise InvalidValue(f"a grid of {tuple(sizes)} is no multiple of the patch {tuple(patch)}; pad or resize it")
+    split = [n for size, step in zip(sizes, patch, strict=True) for n in (size // step, step)]
+    x = values.reshape(*values.shape[:2], *split)
+    rank = len(sizes)
+    order = [0, *range(2, 2 + 2 * rank, 2), 1, *range(3, 3 + 2 * rank, 2)]
+    return x.permute(order).flatten(rank + 1)
+
+
+class SymbolStem(nn.Module):
+    """Ids to vectors."""
+
+    def __init__(self, layout: Symbols, width: int) -> None:
+        """Builds a table of ``layout.vocab_size`` vectors."""
+        super().__init__()
+        self.axes = 1
+        self.table = nn.Embedding(layout.vocab_size, width)
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, "B T D"], tuple[int, ...]]:
+        """Returns the tokens and the size of their grid."""
+        return self.table(batch.values), (batch.values.shape[1],)
+
+
+class PatchStem(nn.Module):
+    """Patches to vectors by one matrix product."""
+
+    def __init__(self, layout: Grid, width: int) -> None:
+        """Builds the product."""
+        super().__init__()
+        self.axes = layout.rank
+        self.patch = layout.patch
+        self.project = nn.Linear(layout.channels * math.prod(layout.patch), width)
+
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, "B T D"], tuple[int, ...]]:
+        """Returns the tokens in row-major order and the size of their grid."""
+        cut = patches(batch.values, self.patch)
+        return self.project(cut.flatten(1, -2)), tuple(cut.shape[1:-1])
+
+
+class ConvolutionStem(nn.Module):
+    """Small patches, then 3-wide convolutions that halve the grid, then what is left of the patch as one product.
+
+    Axes that the first patches already cover are not convolved (they are folded into the batch), so that a clip whose
+    frames are one patch is convolved as a picture.
+    """
+
+    def __init__(self, layout: Grid, width: int, first: Sequence[int], channels: Sequence[int]) -> None:
+        """Builds the steps.
+
+        Args:
+            layout: of the batch; its patch is what all steps together cover.
+            width: D.
+            first: cells of the first, non-overlapping patches, per axis; each divides the layout's patch.
+            channels: width after the first patches, then after each convolution. A convolution halves every axis
+                of which an even number of cells is still to be covered.
+        """
+        super().__init__()
+        if len(first) != layout.rank or any(p % f for p, f in zip(layout.patch, first, strict=True)):
+            raise InvalidValue(f"first patches {tuple(first)} do not divide the patch {layout.patch} axis by axis")
+        self.axes = layout.rank
+        self.first = tuple(first)
+        left = [p // f for p, f in zip(layout.patch, first, strict=True)]
+        self.active = [i for i, n in enumerate(left) if n > 1]
+        if not self.active:
+            raise InvalidValue(f"first patches {tuple(first)} cover the whole patch: use no convolutions then")
+        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(self.active) - 1]
+        self.embed = nn.Linear(layout.channels * math.prod(first), channels[0])
+        self.norms, self.convolutions = nn.ModuleList(), nn.ModuleList()
+        self.halvings = [0] * layout.rank
+        for before, after in pairwise(channels):
+            stride = tuple(2 if left[i] % 2 == 0 else 1 for i in self.active)
+            for i, step in zip(self.active, stride, strict=True):
+                left[i] //= step
+                self.halvings[i] += step == 2
+            self.norms.append(nn.LayerNorm(before))
+            self.convolutions.append(kind(before, after, 3, stride, 1))  # type: ignore[arg-type]
+        self.rest = tuple(left)
+        self.norm = nn.LayerNorm(channels[-1])
+        self.project = nn.Linear(channels[-1] * math.prod(left), width)
+
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, "B T D"], tuple[int, ...]]:
+        """Returns the tokens in row-major order and the size of their grid."""
+        x = self.embed(patches(batch.values, self.first))  # (B, *grid, C): channels last throughout
+        cells = [p * r for p, r in zip(self.first, self.rest, strict=True)]
+        tokens = [n // c // 2**h for n, c, h in zip(batch.values.shape[2:], cells, self.halvings, strict=True)]
+        still = [i for i in range(self.axes) if i not in self.active]
+        order = [0, *(1 + i for i in still), *(1 + i for i in self.active), self.axes + 1]
+        folded = x.permute(order)
+        x = folded.flatten(0, len(still))
+        mask = None
+        if not bool(batch.mask.all()):
+            mask = batch.mask.reshape(len(batch), *tokens).permute(order[:-1]).flatten(0, len(still))
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            x = F.gelu(norm(x))
+            if mask is not None:
+                x = x * widen(mask, x.shape[1:-1])[..., None]
+            x = convolution(x.movedim(-1, 1)).movedim(1, -1)
+        x = F.gelu(self.norm(x))
+        x = x.reshape(*folded.shape[: 1 + len(still)], *x.shape[1:])
+        back = [0, *(1 + (still + self.active).index(i) for i in range(self.axes)), self.axes + 1]
+        cut = patches(x.permute(back).movedim(-1, 1), self.rest)
+        return self.project(cut.flatten(1, -2)), tuple(tokens)
+
+
+def widen(mask: Bool[Tensor, "B ..."], grid: Sequence[int]) -> Bool[Tensor, "B ..."]:
+    """Returns a token mask repeated to a finer grid."""
+    for axis, size in enumerate(grid, start=1):
+        mask = mask.repeat_interleave(size // mask.shape[axis], dim=axis)
+    return mask
+
+
+def stem(layout: Layout, width: int, first: Sequence[int] = (), channels: Sequence[int] = ()) -> nn.Module:
+    """Returns a layout's stem: a table for symbols, else patches, or convolutions where ``channels`` are given."""
+    if isinstance(layout, Symbols):
+        return SymbolStem(layout, width)
+    return ConvolutionStem(layout, width, first, channels) if channels else PatchStem(layout, width)

@@ -1,0 +1,140 @@
+"""Saved models: a folder with ``config.json``, ``model.safetensors`` and ``README.md``, the model card.
+
+Loading is strict: a missing or unexpected key, or a tensor of another shape, raises and lists all of them. Nothing is
+unpickled. A folder is written beside and then renamed, so that it is whole or absent.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from intermodal import catalog, config, runtime
+from intermodal.errors import InvalidCheckpoint, UnknownName
+
+FORMAT = 1
+SHIPPED = Path(__file__).parent / "weights"
+
+
+def shipped() -> tuple[str, ...]:
+    """Returns the names of the models that come with the package."""
+    return tuple(sorted(p.name for p in SHIPPED.iterdir() if (p / "config.json").exists())) if SHIPPED.exists() else ()
+
+
+def save_model(folder: str | Path, model: nn.Module, card: str = "", half: bool = False) -> Path:
+    """Writes ``model`` to ``folder``, replacing a model that was there, and returns the path.
+
+    Args:
+        folder: made if absent.
+        model: a system built by one of ``systems/*.py``; its ``config`` is written with it.
+        card: the text of ``README.md``: what it can do, measured figures, data, command.
+        half: store weights in bfloat16.
+    """
+    target = Path(folder)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    system = type(model).__module__.rpartition(".")[2]
+    header = {"format": FORMAT, "system": system, "config": config.to_dict(model.config)}
+    (beside / "config.json").write_text(json.dumps(header, indent=2) + "\n")
+    (beside / "README.md").write_text(card or f"# A {system} model\n\nNo figures were recorded with it.\n")
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    if half:
+        state = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in state.items()}
+    save_file(state, beside / "model.safetensors")
+    replace_folder(beside, target)
+    return target
+
+
+def replace_folder(beside: Path, target: Path) -> None:
+    """Puts the complete folder ``beside`` in the place of ``target``; syncs it first."""
+    for path in (*beside.rglob("*"), beside):
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    if target.exists():
+        old = beside.with_suffix(".old")
+        os.replace(target, old)
+        os.replace(beside, target)
+        shutil.rmtree(old)
+    else:
+        os.replace(beside, target)
+
+
+def load_model(name: str | Path, device: str | None = None) -> Any:
+    """Returns the model in a folder, or the shipped one of that name, ready to use (in eval mode).
+
+    Raises:
+        UnknownName: neither a folder nor a shipped model.
+        InvalidCheckpoint: the folder's files do not make a model of this package; says what is wrong.
+    """
+    folder = Path(name)
+    if not (folder / "config.json").exists():
+        if folder.is_dir():
+            raise InvalidCheckpoint(f"{folder} holds no config.json; give the folder of a saved model")
+        if str(name) not in shipped():
+            raise UnknownName("folder of a saved model and no shipped model", str(name), shipped())
+        folder = SHIPPED / str(name)
+    model = build_from(_header(folder))
+    load_weights(model, folder / "model.safetensors")
+    model.name = str(name) if folder.parent == SHIPPED else str(folder.resolve())
+    model.fingerprint = fingerprint(folder)
+    return model.to(runtime.device(device)).eval()
+
+
+def _header(folder: Path) -> Mapping[str, Any]:
+    """Returns what ``config.json`` says."""
+    try:
+        header = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidCheckpoint(f"{folder / 'config.json'} cannot be read: {error}") from error
+    if not isinstance(header, dict) or not {"system", "config"} <= set(header):
+        raise InvalidCheckpoint(
+            f"{folder / 'config.json'} lacks the keys system and config; is this another library's?"
+        )
+    if header.get("format", 0) > FORMAT:
+        raise InvalidCheckpoint(f"{folder} has format {header['format']}, newer than {FORMAT}; update intermodal")
+    return header
+
+
+def fingerprint(folder: Path) -> str:
+    """Returns a short hash of a saved model's config and weights: what makes two models the same."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "model.safetensors"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build_from(header: Mapping[str, Any]) -> Any:
+    """Returns the system with fresh weights that a saved ``config.json`` describes."""
+    module = catalog.module("systems", str(header["system"]))
+    return module.build(config.from_dict(module.Config, header["config"]))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fills ``model`` with the weights in ``path``, strictly.
+
+    Raises:
+        InvalidCheckpoint: lists missing keys, unexpected keys and shapes that differ.
+    """
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
+    wanted = model.state_dict()
+    problems = [f"missing {k}" for k in sorted(wanted.keys() - state.keys())]
+    problems += [f"unexpected {k}" for k in sorted(state.keys() - wanted.keys())]
+    for key in sorted(wanted.keys() & state.keys()):
+        if wanted[key].shape != state[key].shape:
+            problems.append(f"{key} is {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}")
+    if problems:
+        raise InvalidCheckpoint(f"{path} does not fit the model: {'; '.join(problems)}")
+    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in state.items()})

@@ -1,0 +1,305 @@
+"""CLIP over any number of modalities: one tower each, one space, pulled together pair by pair.
+
+    image ─ tower ─ head ─┐                ┌ every pair of fields that meet in a batch:
+    text  ─ tower ─ head ─┼─ unit vectors ─┤ InfoNCE over the rows that have both,
+    audio ─ tower ─ head ─┘                └ with a learned temperature per pair
+
+Follows: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv 2103.00020,
+figure 3; binding modalities that never met through a third as in ImageBind, arXiv 2305.05665; the sigmoid form of
+SigLIP, arXiv 2303.15343. Changed: a temperature per pair of fields, since pairs share different amounts of what there
+is to tell; equal texts in a batch count as positives of each other. Left out: gathering over processes.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from intermodal import catalog
+from intermodal.encoders.tower import TowerConfig, encoder
+from intermodal.errors import InvalidValue, UnknownName, Unsupported
+from intermodal.objectives.contrastive import info_nce, sigmoid_loss
+from intermodal.types import Batch, Encoded, Item
+
+OBJECTIVES = ("info_nce", "sigmoid")
+SCALE_MAX = math.log(100.0)  # as in the paper: beyond that the loss jumps on single pairs
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that is needed to build the system again.
+
+    Attributes:
+        towers: field name -> tower; at least two.
+        width: D of the shared space.
+        pairs: ``"all"``; one field name for all pairs with that field; or ``"image-text,audio-text"``.
+        objective: one of ``OBJECTIVES``.
+        temperature: where the learned temperatures start, above 0.
+        equal_texts: rows of a batch whose text is the same, token by token, count as positives of each other, in every
+            pair of fields.
+    """
+
+    towers: Mapping[str, TowerConfig] = field(default_factory=dict)
+    width: int = 128
+    pairs: str = "all"
+    objective: str = "info_nce"
+    temperature: float = 0.07
+    equal_texts: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks every field that a user can get wrong."""
+        if len(self.towers) < 2:
+            raise InvalidValue(f"clip needs at least two towers, not {len(self.towers)} ({', '.join(self.towers)})")
+        if self.objective not in OBJECTIVES:
+            raise UnknownName("objective of clip", self.objective, OBJECTIVES)
+        if self.temperature <= 0 or self.width < 1:
+            raise InvalidValue(f"temperature {self.temperature} and width {self.width} must both be above 0")
+        self.trained_pairs()
+
+    def trained_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Returns the pairs of fields that are trained, each once, in the order of the towers."""
+        every = tuple(combinations(self.towers, 2))
+        if self.pairs == "all":
+            return every
+        wanted = [tuple(p.strip().split("-")) for p in self.pairs.split(",")]
+        for name in (name for pair in wanted for name in pair):
+            if name not in self.towers:
+                raise UnknownName("tower", name, self.towers)
+        anchors = {pair[0] for pair in wanted if len(pair) == 1}
+        chosen = {frozenset(pair) for pair in wanted if len(pair) == 2}
+        found = tuple(p for p in every if frozenset(p) in chosen or anchors & set(p))
+        if not found:
+            raise InvalidValue(f"pairs {self.pairs!r} name no pair of different fields; write for example 'image-text'")
+        return found
+
+
+class Clip(nn.Module):
+    """Towers, heads and temperatures. Trains, Embeds, Scores, Classifies."""
+
+    def __init__(self, config: Config, encoders: Mapping[str, nn.Module]) -> None:
+        """Assembles built encoders, one per tower of ``config``."""
+        super().__init__()
+        self.config = config
+        self.preprocessors = {name: tower.preprocessor for name, tower in config.towers.items()}
+        self.encoders = nn.ModuleDict(encoders)
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(int(module.width), config.width, bias=False) for name, module in encoders.items()}  # type: ignore[arg-type]
+        )
+        self.pairs = config.trained_pairs()
+        names = ["-".join(pair) for pair in self.pairs]
+        start = -math.log(config.temperature)
+        self.log_scales = nn.ParameterDict({name: nn.Parameter(torch.tensor(start)) for name in names})
+        self.biases = nn.ParameterDict()
+        if config.objective == "sigmoid":
+            self.biases.update({name: nn.Parameter(torch.tensor(-10.0)) for name in names})
+        for name in encoders:
+            self.register_buffer(f"centre_{name}", torch.zeros(config.width))
+        for name, tower in config.towers.items():
+            self.encoders[name].requires_grad_(not tower.frozen)
+
+    # ---- Trains
+
+    def encode(self, name: str, batch: Batch) -> Encoded:
+        """Returns what the encoder of field ``name`` makes of a batch, without gradients where it is frozen."""
+        frozen = self.config.towers[name].frozen
+        if frozen:
+            self.encoders[name].eval()
+        with torch.no_grad() if frozen else nullcontext():
+            encoded: Encoded = self.encoders[name](batch)
+        return encoded
+
+    def vectors(self, name: str, batch: Batch) -> Float[Tensor, "B D"]:
+        """Returns one unit vector per row of a batch of field ``name``; zero where the field is absent."""
+        present = batch.present
+        complete = bool(present.all())
+        encoded = self.encode(name, batch if complete else batch.rows(present))
+        rows = F.normalize(self.heads[name](encoded.pooled).float(), dim=-1)
+        if complete:
+            return rows
+        return rows.new_zeros(len(batch), rows.shape[1]).masked_scatter(present[:, None], rows)
+
+    def losses(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """Returns one contrastive loss per trained pair that meets in two rows or more, divided by how many do."""
+        here = {name: part for name, part in batch.items() if name in self.config.towers and bool(part.mask.any())}
+        rows = {name: self.vectors(name, part) for name, part in here.items()}
+        meeting = {}
+        for a, b in self.pairs:
+            if a in rows and b in rows:
+                both = here[a].present & here[b].present
+                if int(both.sum()) > 1:
+                    meeting[a, b] = both
+        result = {}
+        for (a, b), both in meeting.items():
+            name = f"{a}-{b}"
+            loss = self._loss(name, rows[a][both], rows[b][both], self._positives(here.values(), both))
+            result[name] = loss / len(meeting)
+        return result
+
+    def _loss(self, name: str, a: Tensor, b: Tensor, positives: Tensor | None) -> Tensor:
+        scale = self.log_scales[name].clamp(max=SCALE_MAX).exp()
+        if self.config.objective == "sigmoid":
+            return sigmoid_loss(a, b, scale, self.biases[name], positives)
+        return info_nce(a, b, scale, positives)
+
+    def _positives(self, parts: Iterable[Batch], both: Bool[Tensor, " B"]) -> Bool[Tensor, "N N"] | None:
+        """Returns which rows say the same in words, or None where no text is equal to another.
+
+        To InfoNCE between a text and something else this makes no difference, value and gradient, since equal texts
+        have equal vectors; it does to the sigmoid loss and between two fields that are not text.
+        """
+        if not self.config.equal_texts:
+            return None
+        for part in parts:
+            if part.values.dim() == 2 and not part.values.is_floating_point():
+                known = part.present[both]
+                groups = torch.unique((part.values * part.mask)[both], dim=0, return_inverse=True)[1]
+                same: Tensor = (groups[:, None] == groups[None, :]) & known[:, None] & known[None, :]
+                same.fill_diagonal_(True)
+                if int(same.sum()) > len(same):
+                    return same
+        return None
+
+    # ---- Embeds, Scores, Classifies
+
+    def field_of(self, modality: str) -> str:
+        """Returns the first field that reads ``modality``.
+
+        Raises:
+            Unsupported: no tower does; the message lists those there are.
+        """
+        for name, tower in self.config.towers.items():
+            if tower.modality == modality:
+                return name
+        known = sorted({t.modality for t in self.config.towers.values()})
+        raise Unsupported(f"this model has no tower for {modality}; it reads {', '.join(known)}")
+
+    @torch.no_grad()
+    def embed(self, items: Sequence[Item], fields: str | None = None, batch_size: int = 64) -> Float[Tensor, "N D"]:
+        """Returns one unit vector per item, in the order given, modalities mixed at will.
+
+        Args:
+            items: N items.
+            fields: the field whose tower reads them all; default: by each item's modality, the first tower for it.
+            batch_size: items computed together; does not change the result.
+
+        Raises:
+            Unsupported: an item's modality has no tower.
+            UnknownName: there is no tower of the name ``fields``.
+        """
+        if fields is not None and fields not in self.config.towers:
+            raise UnknownName("tower", fields, self.config.towers)
+        where: dict[str, list[int]] = {}
+        for i, item in enumerate(items):
+            where.setdefault(fields or self.field_of(item.modality), []).append(i)
+        training, device = self.training, self.log_scales[next(iter(self.log_scales))].device
+        self.eval()
+        result = torch.zeros(len(items), self.config.width, device=device)
+        for name, index in where.items():
+            for start in range(0, len(index), batch_size):
+                part = index[start : start + batch_size]
+                batch = self.preprocessors[name]([items[i] for i in part]).to(device)
+                rows = self.vectors(name, batch) - self.get_buffer(f"centre_{name}")
+                result[part] = F.normalize(rows, dim=-1)
+        self.train(training)
+        return result
+
+    def score(self, a: Sequence[Item], b: Sequence[Item]) -> Float[Tensor, "A B"]:
+        """Returns the cosine of every pair; higher fits better."""
+        return self.embed(a) @ self.embed(b).T
+
+    def classify(
+        self, items: Sequence[Item], labels: Sequence[str], prompts: Sequence[str] = ("{}",), field: str | None = None
+    ) -> Float[Tensor, "N L"]:
+        """Returns the probability of each label for each item, from words alone (zero-shot).
+
+        Args:
+            items: N items of any modality but text.
+            labels: L labels in words.
+            prompts: sentences with ``{}`` in place of the label; their vectors are averaged (arXiv 2103.00020, 3.1.4).
+            field: the field whose tower reads the items; default: by their modality.
+        """
+        text = catalog.module("modalities", "text").ITEM
+        if not labels or not prompts or any("{}" not in p for p in prompts):
+            raise InvalidValue(f"classify needs labels, and prompts with {{}} for them, not {labels!r}, {prompts!r}")
+        words = self.embed([text(prompt.replace("{}", label)) for label in labels for prompt in prompts])
+        classes = F.normalize(words.view(len(labels), len(prompts), -1).mean(dim=1), dim=-1)
+        scales = torch.stack([p.detach() for p in self.log_scales.values()])
+        return (self.embed(items, field) @ classes.T * scales.mean().clamp(max=SCALE_MAX).exp()).softmax(dim=-1)
+
+    def set_centres(self, centres: Mapping[str, Float[Tensor, " D"]]) -> None:
+        """Sets the mean vector of each field, which ``embed`` takes off: closes the modality gap (arXiv 2203.02053).
+
+        Raises:
+            UnknownName: a field without a tower.
+        """
+        for name, centre in centres.items():
+            if name not in self.config.towers:
+                raise UnknownName("tower", name, self.config.towers)
+            self.get_buffer(f"centre_{name}").copy_(centre)
+
+
+def build(config: Config) -> Clip:
+    """Returns the system that ``config`` describes, with fresh weights."""
+    return Clip(config, {name: encoder(tower) for name, tower in config.towers.items()})
+
+
+# ---- Sizes
+
+
+def _tiny(modality: str, tokenizer: Any) -> TowerConfig:
+    """Returns a tower for a laptop: half a million weights, 16 tokens of a 64 x 64 picture."""
+    make = catalog.module("modalities", modality).PREPROCESSOR
+    if modality == "text":
+        return TowerConfig(make(tokenizer=tokenizer, tokens_max=64), depth=2, sizes=(64,))
+    if modality == "image":
+        shape = make(height=64, width=64, patch=16)
+        return TowerConfig(shape, sizes=(4, 4), first=(4, 4), channels=(48, 96))
+    if modality == "video":
+        clip = make(frames=8, height=64, width=64, patch=(8, 16, 16))
+        return TowerConfig(clip, sizes=(1, 4, 4), first=(8, 4, 4), channels=(48, 96))
+    if modality == "audio":
+        sound = make(channels=2, window=1024, hop=320, patch_frames=4)
+        return TowerConfig(sound, sizes=(1, 0), first=(4, 1), channels=(48, 96))
+    return TowerConfig(make(channels=9, patch=16), depth=4, sizes=(0,))
+
+
+def _paper(modality: str, tokenizer: Any) -> TowerConfig:
+    """Returns the towers of ViT-B/32 (arXiv 2103.00020, table 19); sound, video and series in the same widths."""
+    make = catalog.module("modalities", modality).PREPROCESSOR
+    if modality == "text":
+        return TowerConfig(
+            make(tokenizer=tokenizer, tokens_max=77), "transformer", 512, 12, 8, sizes=(77,), pooling="last"
+        )
+    if modality == "image":
+        shape = make(height=224, width=224, patch=32)
+        return TowerConfig(shape, "transformer", 768, 12, 12, sizes=(7, 7))
+    if modality == "video":
+        clip = make(frames=8, height=224, width=224, patch=(2, 32, 32))
+        return TowerConfig(clip, "transformer", 768, 12, 12, sizes=(4, 7, 7))
+    if modality == "audio":
+        return TowerConfig(make(channels=1, mels=128, patch_frames=8), "transformer", 768, 12, 12, sizes=(1, 0))
+    return TowerConfig(make(channels=9, patch=8), "transformer", 512, 12, 8, sizes=(0,))
+
+
+SIZES: dict[str, Callable[[str, Any], TowerConfig]] = {"tiny": _tiny, "paper": _paper}
+"""Size -> (modality, tokenizer) -> tower. ``tiny`` trains on a laptop; ``paper`` is the published one."""
+
+_WIDTHS = {"tiny": 128, "paper": 512}
+
+
+def sized(size: str, fields: Mapping[str, str], tokenizer: Any) -> Config:
+    """Returns the config of one size for data with these fields (field name -> modality).
+
+    Raises:
+        UnknownName: there is no such size, or a modality that does not exist.
+    """
+    if size not in SIZES:
+        raise UnknownName("size of clip", size, SIZES)
+    return Config({name: SIZES[size](modality, tokenizer) for name, modality in fields.items()}, _WIDTHS[size])

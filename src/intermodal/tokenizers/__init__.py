@@ -1,0 +1,41 @@
+"""Text to whole numbers and back: words, bytes, and byte pairs.
+
+Each tokenizer is a frozen dataclass of numbers, strings and tuples of strings, so that it is saved as JSON inside the
+model it belongs to. Ids in the range of ``vocab_size`` are all there is between them and a model.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Text to ids and back; the same text always gives the same ids."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids; every id is in ``range(vocab_size)``."""
+        ...
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills a row beyond its text; its place is False in the mask."""
+        ...
+
+    @property
+    def begin_id(self) -> int:
+        """Id that stands before every text."""
+        ...
+
+    @property
+    def end_id(self) -> int:
+        """Id that stands after every text."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of ``text`` between ``begin_id`` and ``end_id``."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of ``ids`` up to the first ``end_id``, without begin and padding."""
+        ...

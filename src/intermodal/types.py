@@ -1,0 +1,203 @@
+"""The contracts that every part keeps: what flows between parts, and what a system can be asked to do.
+
+Axes: B batch, T tokens, D width, C channels, N items. A mask is True where there is something real, and False for
+padding or for an absent modality, everywhere in this package.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+MODALITIES = ("text", "image", "audio", "video", "timeseries")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Layout of values that lie on a grid.
+
+    Attributes:
+        rank: number of grid axes (series 1, picture and spectrogram 2, video 3).
+        channels: size of the channel axis.
+        patch: grid cells per token along each axis; every grid size is a multiple of it.
+    """
+
+    rank: int
+    channels: int
+    patch: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """Layout of values that are ids in ``range(vocab_size)``."""
+
+    vocab_size: int
+
+
+Layout = Grid | Symbols
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a preprocessor gives: one row per item, padded to the longest of this batch.
+
+    Attributes:
+        values: ids ``(B, T)`` or a media grid ``(B, C, *grid)``.
+        mask: True where a token (an id, or a patch of the grid in row-major order) is real. A row that is all False
+            is an absent modality.
+    """
+
+    values: Shaped[Tensor, "B ..."]
+    mask: Bool[Tensor, "B T"]
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return int(self.mask.shape[0])
+
+    @property
+    def present(self) -> Bool[Tensor, " B"]:
+        """True for each row that holds an item."""
+        return self.mask.any(dim=1)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Returns the same batch on ``device``."""
+        return Batch(self.values.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
+
+    def rows(self, index: Shaped[Tensor, " N"]) -> "Batch":
+        """Returns the rows that ``index`` (ids or a boolean mask) selects."""
+        return Batch(self.values[index], self.mask[index])
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What every encoder returns.
+
+    Attributes:
+        tokens: one vector per token.
+        mask: True where a token is real.
+        pooled: one vector per item; zero where the item is absent.
+    """
+
+    tokens: Float[Tensor, "B T D"]
+    mask: Bool[Tensor, "B T"]
+    pooled: Float[Tensor, "B D"]
+
+
+class Item(Protocol):
+    """A thing a person sees, hears or reads: a frozen dataclass over a ``str`` or NumPy arrays, units in the names."""
+
+    modality: ClassVar[str]
+
+    @classmethod
+    def open(cls, source: str | Path | bytes) -> Self:
+        """Returns the item in a file or in bytes.
+
+        Raises:
+            UnreadableMedia: whatever is wrong with them.
+        """
+        ...
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the item in the format that the suffix of ``path`` names and returns the path."""
+        ...
+
+    def _repr_html_(self) -> str:
+        """Returns HTML that shows or plays the item in a notebook or report."""
+        ...
+
+
+Sample = Mapping[str, Item]
+"""Field name -> item; a missing modality is a missing key."""
+
+
+@runtime_checkable
+class Preprocessor(Protocol):
+    """Items -> Batch and back. A frozen dataclass of numbers and strings, saved inside the model."""
+
+    modality: ClassVar[str]
+
+    @property
+    def layout(self) -> Layout:
+        """How the values lie."""
+        ...
+
+    def __call__(self, items: Sequence[Any]) -> Batch:
+        """Returns one row per item; ``None`` gives a row whose mask is all False."""
+        ...
+
+    def invert(self, values: Shaped[Tensor, "B ..."]) -> list[Any]:
+        """Returns the items that these values stand for."""
+        ...
+
+
+class Encoder(Protocol):
+    """Batch -> Encoded: the same item gives the same vector alone, in any batch and beside any padding."""
+
+    width: int
+
+    def __call__(self, batch: Batch) -> Encoded:
+        """Returns tokens, mask and pooled vectors."""
+        ...
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """Can be trained."""
+
+    def losses(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """Returns named scalar losses; the trainer minimises their sum."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """Puts items of several modalities into one space."""
+
+    def embed(self, items: Sequence[Item]) -> Float[Tensor, "N D"]:
+        """Returns one unit vector per item, in the order given, modalities mixed at will."""
+        ...
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """Says how well two lists of items fit."""
+
+    def score(self, a: Sequence[Item], b: Sequence[Item]) -> Float[Tensor, "A B"]:
+        """Returns the score of every pair; higher fits better."""
+        ...
+
+
+@runtime_checkable
+class Translates(Protocol):
+    """Turns items of one modality into another."""
+
+    @property
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """The (from, to) pairs it was trained for."""
+        ...
+
+    def translate(self, items: Sequence[Item], to: str) -> list[Item]:
+        """Returns one item of modality ``to`` for each item."""
+        ...
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """Answers questions about a sample."""
+
+    def answer(self, sample: Sample, question: str) -> str:
+        """Returns the answer in words."""
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """Sorts items into labels given in words."""
+
+    def classify(self, items: Sequence[Item], labels: Sequence[str]) -> Float[Tensor, "N L"]:
+        """Returns the probability of each label for each item."""
+        ...

@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from intermodal.encoders.convolutional import ConvolutionalEncoder
+from intermodal.encoders.recurrent import RecurrentEncoder
+from intermodal.encoders.transformer import TransformerEncoder
+from intermodal.errors import UnknownName
+from intermodal.layers.stem import stem
+from intermodal.testing import check_encoder
+from intermodal.types import Batch, Grid, Symbols
+
+SERIES = Grid(1, 3, (4,))
+SOUND = Grid(2, 2, (8, 4))
+CLIP = Grid(3, 3, (2, 8, 8))
+
+
+def words() -> Batch:
+    """Rows of 5, 2, 0 and 1 ids."""
+    mask = torch.arange(5) < torch.tensor([5, 2, 0, 1])[:, None]
+    return Batch(torch.randint(1, 20, (4, 5)) * mask, mask)
+
+
+def grids(layout: Grid, size: tuple[int, ...], counts: tuple[int, ...]) -> Batch:
+    """Rows that are real for the first so many patches along the last axis, and zero beyond."""
+    values = torch.randn(len(counts), layout.channels, *size)
+    cells = torch.arange(size[-1]) < layout.patch[-1] * torch.tensor(counts)[:, None]
+    values = values * cells.view(len(counts), *[1] * (values.dim() - 2), -1)
+    tokens = [n // p for n, p in zip(size, layout.patch, strict=True)]
+    mask = (torch.arange(tokens[-1]) < torch.tensor(counts)[:, None]).view(len(counts), *[1] * (layout.rank - 1), -1)
+    return Batch(values, mask.expand(len(counts), *tokens).flatten(1))
+
+
+CASES = {
+    "words": (Symbols(20), words),
+    "series": (SERIES, lambda: grids(SERIES, (20,), (5, 2, 0, 1))),
+    "sound": (SOUND, lambda: grids(SOUND, (8, 16), (4, 1, 0, 3))),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("pooling", ["mean", "first", "last", "attention"])
+def test_transformer_keeps_the_contract(case: str, pooling: str) -> None:
+    layout, make = CASES[case]
+    sizes = (0,) if case != "sound" else (1, 0)
+    check_encoder(TransformerEncoder(stem(layout, 16), 16, 2, 2, sizes, pooling), make())
+
+
+def test_transformer_on_early_convolutions_keeps_the_contract() -> None:
+    encoder = TransformerEncoder(stem(SOUND, 16, (2, 1), (6, 8)), 16, 1, 2, (1, 0))
+    check_encoder(encoder, grids(SOUND, (8, 16), (4, 1, 0, 3)))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("case", CASES)
+def test_recurrent_keeps_the_contract(case: str, cell: str) -> None:
+    layout, make = CASES[case]
+    check_encoder(RecurrentEncoder(stem(layout, 16), 16, 2, cell), make())
+
+
+@pytest.mark.parametrize(
+    ("layout", "size", "first", "counts"),
+    [
+        (SERIES, (20,), (1,), (5, 2, 0, 1)),
+        (SOUND, (8, 16), (2, 1), (4, 1, 0, 3)),
+        (CLIP, (4, 16, 24), (1, 2, 2), (3, 1, 0, 2)),
+    ],
+)
+def test_convolutional_keeps_the_contract_on_one_two_and_three_axes(
+    layout: Grid, size: tuple[int, ...], first: tuple[int, ...], counts: tuple[int, ...]
+) -> None:
+    check_encoder(ConvolutionalEncoder(layout, 16, first, (6, 8), depth=1), grids(layout, size, counts))
+
+
+def test_unknown_cell_lists_those_there_are() -> None:
+    with pytest.raises(UnknownName, match="'rnn'.*gru, lstm"):
+        RecurrentEncoder(stem(SERIES, 16), 16, 1, "rnn")
+
+
+def test_dropped_tokens_change_training_only_and_no_row_loses_all() -> None:
+    batch = words()
+    encoder = TransformerEncoder(stem(Symbols(20), 16), 16, 1, 2, (0,), token_dropout=0.9)
+    check_encoder(encoder, batch)
+    encoder.train()
+    kept = torch.stack([encoder._kept(batch.mask).sum(dim=1) for _ in range(200)]).float()
+    assert kept.amin(dim=0).tolist() == [1.0, 1.0, 0.0, 1.0]
+    assert kept[:, 0].mean() == pytest.approx(1 + 4 * 0.1, abs=0.5)
+    assert not torch.equal(encoder(batch).pooled, encoder(batch).pooled)

@@ -1,0 +1,122 @@
+"""Device, number format, threads, seed and cache folder: as asked, as the environment says, or as there is."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from intermodal import runtime
+from intermodal.errors import InvalidValue
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DEVICE", "PRECISION", "THREADS", "CACHE"):
+        monkeypatch.delenv(f"INTERMODAL_{name}", raising=False)
+
+
+def test_the_device_is_what_is_asked_then_the_environments_then_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runtime.device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setenv("INTERMODAL_DEVICE", "meta")
+    assert runtime.device().type == "meta"
+    assert runtime.device("cpu") == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("INTERMODAL_DEVICE")
+    assert runtime.device() == torch.device("cuda")
+
+
+def test_a_device_that_is_none_or_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidValue, match="'gpu' is no device; use cpu, cuda"):
+        runtime.device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InvalidValue, match="'cuda:1' was asked for, but this machine has no CUDA device; use 'cpu'"):
+        runtime.device("cuda:1")
+    monkeypatch.setenv("INTERMODAL_DEVICE", "cuda")
+    with pytest.raises(InvalidValue, match="no CUDA device"):
+        runtime.device()
+
+
+def test_the_number_format_follows_the_processor_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        assert runtime.has_bf16(CPU) is has
+        assert runtime.precision(where=CPU) == expected
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert runtime.has_bf16(CPU) is False
+    assert runtime.has_bf16(torch.device("meta")) is False
+    monkeypatch.setenv("INTERMODAL_PRECISION", "bf16")
+    assert runtime.precision(where=CPU) == "bf16"
+    assert runtime.precision("fp32", CPU) == "fp32"
+    with pytest.raises(InvalidValue, match="precision 'fp16' is not known; use one of: fp32, bf16"):
+        runtime.precision("fp16")
+
+
+def test_autocast_runs_products_in_bf16_and_only_when_asked() -> None:
+    x = torch.ones(2, 2)
+    with runtime.autocast("bf16", CPU):
+        assert (x @ x).dtype == torch.bfloat16
+    with runtime.autocast("fp32", CPU):
+        assert (x @ x).dtype == torch.float32
+    assert (x @ x).dtype == torch.float32
+
+
+def test_threads_are_set_to_what_is_asked_then_the_environments_then_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        assert runtime.threads(1) == 1 == torch.get_num_threads()
+        monkeypatch.setenv("INTERMODAL_THREADS", "2")
+        assert runtime.threads() == 2 == torch.get_num_threads()
+        assert runtime.threads(1) == 1
+        monkeypatch.delenv("INTERMODAL_THREADS")
+        assert runtime.threads() == runtime.cores() == torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("text", ["many", "1.5", "-1", "0"])
+def test_threads_that_are_no_count_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERMODAL_THREADS", text)
+    with pytest.raises(InvalidValue, match="at least 1"):
+        runtime.threads()
+
+
+def test_no_threads_at_all_are_refused() -> None:
+    with pytest.raises(InvalidValue, match="0 threads were asked for"):
+        runtime.threads(0)
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= runtime.cores() <= (os.cpu_count() or 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    assert runtime.cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert runtime.cores() == 1
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**40 + 3])
+def test_one_seed_gives_the_same_numbers_everywhere(seed: int) -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    runtime.seed(seed)
+    first, second = draw(), draw()
+    runtime.seed(seed)
+    assert draw() == first != second
+    runtime.seed(seed + 1)
+    other = draw()
+    assert all(a != b for a, b in zip(other, first, strict=True))
+
+
+def test_the_cache_folder_is_made_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERMODAL_CACHE", str(tmp_path / "a" / "b"))
+    assert runtime.cache_folder() == tmp_path / "a" / "b"
+    assert runtime.cache_folder().is_dir()
+    monkeypatch.delenv("INTERMODAL_CACHE")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert runtime.cache_folder() == tmp_path / ".cache" / "intermodal"
