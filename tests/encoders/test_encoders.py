@@ -1,10 +1,16 @@
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
 from intermodal.encoders.convolutional import ConvolutionalEncoder
 from intermodal.encoders.recurrent import RecurrentEncoder
 from intermodal.encoders.transformer import TransformerEncoder
 from intermodal.errors import UnknownName
+from intermodal.layers.block import Block
+from intermodal.layers.pooling import Pooling
+from intermodal.layers.positions import Positions
 from intermodal.layers.stem import stem
 from intermodal.testing import check_encoder
 from intermodal.types import Batch, Grid, Symbols
@@ -30,6 +36,12 @@ def grids(layout: Grid, size: tuple[int, ...], counts: tuple[int, ...]) -> Batch
     return Batch(values, mask.expand(len(counts), *tokens).flatten(1))
 
 
+def transformer(first: nn.Module, sizes: tuple[int, ...], pooling: str = "mean", **options: Any) -> TransformerEncoder:
+    """Returns a small one on ``first``, which gives 16 numbers per token."""
+    blocks = [Block(16, 2) for _ in range(2)]
+    return TransformerEncoder(first, Positions(16, sizes), blocks, Pooling(pooling, 16, 2), **options)
+
+
 CASES = {
     "words": (Symbols(20), words),
     "series": (SERIES, lambda: grids(SERIES, (20,), (5, 2, 0, 1))),
@@ -42,12 +54,39 @@ CASES = {
 def test_transformer_keeps_the_contract(case: str, pooling: str) -> None:
     layout, make = CASES[case]
     sizes = (0,) if case != "sound" else (1, 0)
-    check_encoder(TransformerEncoder(stem(layout, 16), 16, 2, 2, sizes, pooling), make())
+    check_encoder(transformer(stem(layout, 16), sizes, pooling), make())
 
 
 def test_transformer_on_early_convolutions_keeps_the_contract() -> None:
-    encoder = TransformerEncoder(stem(SOUND, 16, (2, 1), (6, 8)), 16, 1, 2, (1, 0))
+    encoder = transformer(stem(SOUND, 16, (2, 1), (6, 8)), (1, 0))
     check_encoder(encoder, grids(SOUND, (8, 16), (4, 1, 0, 3)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_class_token_stands_first_and_a_causal_transformer_keeps_the_contract(case: str) -> None:
+    layout, make = CASES[case]
+    sizes = (0,) if case != "sound" else (1, 0)
+    encoder = transformer(stem(layout, 16), sizes, "first", class_token=True, norm_first=True)
+    check_encoder(encoder, make())
+    encoded = encoder(make())
+    assert encoded.tokens.shape[1] == make().mask.shape[1] + 1
+    torch.testing.assert_close(encoded.pooled[0], encoded.tokens[0, 0])
+    check_encoder(transformer(stem(layout, 16), sizes, "last", causal=True), make())
+
+
+def test_a_causal_transformer_does_not_see_what_follows() -> None:
+    encoder = transformer(stem(Symbols(20), 16), (0,), "last", causal=True).eval()
+    a = torch.tensor([[1, 2, 3, 4, 5]])
+    b = torch.tensor([[1, 2, 3, 9, 9]])
+    everything = torch.ones(1, 5, dtype=torch.bool)
+    seen, other = (encoder(Batch(ids, everything)).tokens for ids in (a, b))
+    torch.testing.assert_close(seen[:, :3], other[:, :3])
+    assert float((seen[:, 3:] - other[:, 3:]).detach().abs().max()) > 1e-3
+    holes = torch.tensor([[True, False, True, True, False]])
+    torch.testing.assert_close(
+        encoder(Batch(a, holes)).tokens[:, [0, 2, 3]],
+        encoder(Batch(torch.tensor([[1, 7, 3, 4, 7]]), holes)).tokens[:, [0, 2, 3]],
+    )
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -78,7 +117,7 @@ def test_unknown_cell_lists_those_there_are() -> None:
 
 def test_dropped_tokens_change_training_only_and_no_row_loses_all() -> None:
     batch = words()
-    encoder = TransformerEncoder(stem(Symbols(20), 16), 16, 1, 2, (0,), token_dropout=0.9)
+    encoder = transformer(stem(Symbols(20), 16), (0,), token_dropout=0.9)
     check_encoder(encoder, batch)
     encoder.train()
     kept = torch.stack([encoder._kept(batch.mask).sum(dim=1) for _ in range(200)]).float()

@@ -27,3 +27,13 @@ def test_sines_are_distinct_and_bounded() -> None:
 def test_axis_with_a_limit_refuses_more() -> None:
     with pytest.raises(InvalidValue, match="5 tokens along axis 0 .* 4"):
         Positions(8, (4,))((5,))
+
+
+def test_per_cell_each_cell_has_its_own_vector_and_only_the_first_axis_may_be_shorter() -> None:
+    positions = Positions(8, (3, 4), per_cell=True)
+    assert torch.equal(positions((3, 4)), positions.cells)
+    assert torch.equal(positions((2, 4)), positions.cells[:8])
+    with pytest.raises(InvalidValue, match=r"\(3, 3\) tokens does not fit .* \(3, 4\)"):
+        positions((3, 3))
+    with pytest.raises(InvalidValue, match="a size for every axis"):
+        Positions(8, (3, 0), per_cell=True)

@@ -11,6 +11,9 @@ from intermodal.encoders.convolutional import ConvolutionalEncoder
 from intermodal.encoders.recurrent import RecurrentEncoder
 from intermodal.encoders.transformer import TransformerEncoder
 from intermodal.errors import InvalidValue, UnknownName
+from intermodal.layers.block import ACTIVATIONS, Block
+from intermodal.layers.pooling import Pooling
+from intermodal.layers.positions import Positions
 from intermodal.layers.stem import stem
 from intermodal.types import Preprocessor, Symbols
 
@@ -34,6 +37,12 @@ class TowerConfig:
         dropout: of each residual branch of a transformer.
         token_dropout: share of the tokens that a transformer leaves out while training.
         frozen: the encoder keeps its weights; only the head is trained.
+        mlp_width: inner width of a transformer's perceptrons; 0 for four times ``width``.
+        activation: of these perceptrons, gelu or quick_gelu.
+        causal: each token of a transformer sees only itself and those before it.
+        class_token: a learned token stands before all others (transformer only).
+        norm_first: a transformer also normalises what enters its first block.
+        per_cell: one learned position per cell of the grid instead of one per axis.
     """
 
     preprocessor: Preprocessor
@@ -48,14 +57,22 @@ class TowerConfig:
     dropout: float = 0.0
     token_dropout: float = 0.0
     frozen: bool = False
+    mlp_width: int = 0
+    activation: str = "gelu"
+    causal: bool = False
+    class_token: bool = False
+    norm_first: bool = False
+    per_cell: bool = False
 
     def __post_init__(self) -> None:
         """Checks what can be checked before building."""
         if self.encoder not in ENCODERS:
             raise UnknownName("encoder", self.encoder, ENCODERS)
-        for name in ("width", "depth", "heads"):
-            if getattr(self, name) < 1:
-                raise InvalidValue(f"{name} of a tower is {getattr(self, name)}; give at least 1")
+        if self.activation not in ACTIVATIONS:
+            raise UnknownName("activation", self.activation, ACTIVATIONS)
+        for name, least in (("width", 1), ("depth", 1), ("heads", 1), ("mlp_width", 0)):
+            if getattr(self, name) < least:
+                raise InvalidValue(f"{name} of a tower is {getattr(self, name)}; give at least {least}")
 
     @property
     def modality(self) -> str:
@@ -82,13 +99,14 @@ def encoder(config: TowerConfig) -> nn.Module:
     first = stem(layout, config.width, config.first, config.channels)
     if config.encoder == "recurrent":
         return RecurrentEncoder(first, config.width, config.depth, pooling=config.pooling)
+    inner = config.mlp_width or 4 * config.width
     return TransformerEncoder(
         first,
-        config.width,
-        config.depth,
-        config.heads,
-        config.sizes,
-        config.pooling,
-        dropout=config.dropout,
+        Positions(config.width, config.sizes, config.per_cell),
+        [Block(config.width, config.heads, inner, config.dropout, config.activation) for _ in range(config.depth)],
+        Pooling(config.pooling, config.width, config.heads),
         token_dropout=config.token_dropout,
+        class_token=config.class_token,
+        norm_first=config.norm_first,
+        causal=config.causal,
     )

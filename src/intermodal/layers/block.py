@@ -18,6 +18,9 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * (1.702 * x).sigmoid()
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gelu": quick_gelu}
+
+
 class Block(nn.Module):
     """One layer of a transformer; with ``context_width`` it has a second, crossed attention."""
 
@@ -25,12 +28,21 @@ class Block(nn.Module):
         self,
         width: int,
         heads: int,
-        context_width: int | None = None,
-        mlp_ratio: float = 4.0,
+        mlp_width: int = 0,
         dropout: float = 0.0,
-        activation: Callable[[Tensor], Tensor] = F.gelu,
+        activation: str = "gelu",
+        context_width: int | None = None,
     ) -> None:
-        """Builds a block of ``width``; ``dropout`` applies to each residual branch."""
+        """Builds a block of ``width``.
+
+        Args:
+            width: D.
+            heads: of every attention.
+            mlp_width: inner width of the perceptron; 0 for four times ``width``.
+            dropout: of each residual branch.
+            activation: one of ``ACTIVATIONS``.
+            context_width: width of a second sequence that is attended to; None where there is none.
+        """
         super().__init__()
         self.norm_self = nn.LayerNorm(width)
         self.attend_self = Attention(width, heads)
@@ -39,10 +51,11 @@ class Block(nn.Module):
             self.attend_cross = Attention(width, heads, context_width)
         self.has_context = context_width is not None
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp_in = nn.Linear(width, int(width * mlp_ratio))
-        self.mlp_out = nn.Linear(int(width * mlp_ratio), width)
+        inner = mlp_width or 4 * width
+        self.mlp_in = nn.Linear(width, inner)
+        self.mlp_out = nn.Linear(inner, width)
         self.dropout = nn.Dropout(dropout)
-        self.activation = activation
+        self.activation = ACTIVATIONS[activation]
 
     def forward(
         self,

@@ -1,7 +1,8 @@
-"""Where a token stands: one vector per place and axis, added up over the axes of a grid.
+"""Where a token stands: one vector per place and axis, added up over the axes of a grid, or one vector per cell.
 
-Sources: learned, Devlin et al. 2018, arXiv 1810.04805; sines, Vaswani et al. 2017, arXiv 1706.03762, section 3.5.
-Simplified: a grid's position is the sum of its axes' vectors, so that a 3-D grid needs no table of its product.
+Sources: learned, Devlin et al. 2018, arXiv 1810.04805; sines, Vaswani et al. 2017, arXiv 1706.03762, section 3.5; one
+vector per cell, Dosovitskiy et al. 2020, arXiv 2010.11929. Simplified: by default a grid's position is the sum of its
+axes' vectors, so that a 3-D grid needs no table of its product.
 """
 
 import math
@@ -25,16 +26,27 @@ def sines(count: int, width: int, device: torch.device) -> Float[Tensor, "T D"]:
 class Positions(nn.Module):
     """Position vectors of a grid: an axis of known size gets a learned table, an open one (0) gets scaled sines."""
 
-    def __init__(self, width: int, sizes: Sequence[int]) -> None:
+    def __init__(self, width: int, sizes: Sequence[int], per_cell: bool = False) -> None:
         """Builds one table or gain per axis.
 
         Args:
             width: D.
             sizes: places along each axis of the token grid; 0 where there is no limit.
+            per_cell: one table over all cells of the grid instead of one per axis; every axis then needs a size, and
+                only the first may be shorter in use.
+
+        Raises:
+            InvalidValue: ``per_cell`` with an axis without limit.
         """
         super().__init__()
         self.width = width
         self.sizes = tuple(sizes)
+        self.per_cell = per_cell
+        if per_cell:
+            if 0 in self.sizes:
+                raise InvalidValue(f"positions per cell need a size for every axis, not {self.sizes}")
+            self.cells = nn.Parameter(torch.randn(math.prod(self.sizes), width) * 0.02)
+            return
         self.axes = nn.ParameterList(
             nn.Parameter(torch.randn(size, width) * 0.02 if size else torch.full((1,), 0.1)) for size in self.sizes
         )
@@ -45,6 +57,8 @@ class Positions(nn.Module):
         Raises:
             InvalidValue: the grid is larger than an axis that was built with a limit.
         """
+        if self.per_cell:
+            return self._of_cells(tuple(grid))
         total: Tensor | None = None
         for axis, (count, size, table) in enumerate(zip(grid, self.sizes, self.axes, strict=True)):
             if size and count > size:
@@ -60,3 +74,11 @@ class Positions(nn.Module):
         if total is None:
             raise InvalidValue("positions need at least one axis")
         return total.flatten(0, -2)
+
+    def _of_cells(self, grid: tuple[int, ...]) -> Float[Tensor, "T D"]:
+        """Returns the first rows of the table of cells; only the first axis may be shorter than it was built."""
+        if grid[1:] != self.sizes[1:] or grid[0] > self.sizes[0]:
+            raise InvalidValue(
+                f"a grid of {grid} tokens does not fit this model's positions for {self.sizes}; resize or cut the input"
+            )
+        return self.cells[: math.prod(grid)]
