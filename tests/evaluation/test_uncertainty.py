@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from intermodal.errors import InvalidValue
-from intermodal.evaluation.uncertainty import interval
+from intermodal.evaluation.uncertainty import interval, wilson
 
 
 def test_it_equals_the_theory_for_many_hits_and_misses():
@@ -59,3 +59,22 @@ def test_values_that_have_no_mean_are_refused(values):
 def test_settings_outside_their_range_are_refused(options):
     with pytest.raises(InvalidValue, match="confidence is"):
         interval(np.ones(3), **options)
+
+
+@pytest.mark.parametrize(("successes", "count"), [(0, 1), (0, 20), (7, 20), (20, 20), (950, 1000)])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_the_interval_of_a_share_equals_scipy(successes, count, confidence):
+    peer = stats.binomtest(successes, count).proportion_ci(confidence, method="wilson")
+    np.testing.assert_allclose(wilson(successes, count, confidence), (peer.low, peer.high), atol=1e-12)
+
+
+def test_the_interval_of_a_share_has_a_width_where_all_went_well():
+    low, high = wilson(20, 20)
+    assert 0.8 < low < 0.9
+    assert high == 1.0
+
+
+@pytest.mark.parametrize(("successes", "count", "confidence"), [(0, 0, 0.9), (3, 2, 0.9), (-1, 2, 0.9), (1, 2, 1.0)])
+def test_a_share_of_nothing_is_refused(successes, count, confidence):
+    with pytest.raises(InvalidValue, match=f"{successes} of {count} at confidence {confidence}"):
+        wilson(successes, count, confidence)

@@ -1,7 +1,11 @@
-"""How sure a mean is: bootstrap intervals.
+"""How sure a mean is: bootstrap intervals of any values, and Wilson's interval of a share.
 
-Source: Efron 1979, "Bootstrap methods: another look at the jackknife"; the percentile interval.
+Source: Efron 1979, "Bootstrap methods: another look at the jackknife"; the percentile interval. Wilson 1927, "Probable
+inference, the law of succession, and statistical inference".
 """
+
+import math
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Shaped
@@ -45,3 +49,25 @@ def interval(
     ]
     low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def wilson(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns (low, high) of a share, from how many of ``count`` independent trials went well; both in 0 to 1.
+
+    Unlike the bootstrap it has a width where all or none went well, so it holds for few trials too.
+
+    Raises:
+        InvalidValue: no trials, more successes than trials or fewer than none, or ``confidence`` outside (0, 1).
+
+    Source: Wilson 1927, without correction for continuity.
+    """
+    if not 0 <= successes <= count or count < 1 or not 0.0 < confidence < 1.0:
+        raise InvalidValue(
+            f"{successes} of {count} at confidence {confidence}; give at least 1 trial, 0 to all of them well, and a "
+            "confidence in (0, 1)"
+        )
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, weight = successes / count, z * z / count
+    centre = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
+    return max(0.0, centre - half), min(1.0, centre + half)

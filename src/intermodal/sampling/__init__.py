@@ -1,0 +1,1 @@
+"""Model to sequence: choosing ids one after another."""
