@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from intermodal.diorama.source import Diorama
 from intermodal.errors import InvalidCheckpoint, UnknownName
 from intermodal.saving import load_model, save_model
-from intermodal.systems.clip import Clip, build, sized
+from intermodal.systems.clip import Clip, Config, build, sized
 from intermodal.tokenizers.word import WordTokenizer
 
 
@@ -38,6 +39,29 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(saved: Path, tmp_pa
     assert float(cosine.min()) > 0.999
 
 
+def test_a_loaded_model_is_trained_where_it_was_and_keeps_what_is_made_when_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = model()
+    config = first.config
+    towers = {**config.towers, "text": dataclasses.replace(config.towers["text"], frozen=True)}
+    save_model(tmp_path / "m", build(dataclasses.replace(config, towers=towers)))
+
+    def with_more(chosen: Config) -> Clip:
+        made = build(chosen)
+        made.register_buffer("more", torch.arange(3), persistent=False)
+        return made
+
+    for make in (build, with_more):
+        monkeypatch.setattr("intermodal.systems.clip.build", make)
+        loaded = load_model(tmp_path / "m")
+        assert {n for n, p in loaded.named_parameters() if not p.requires_grad} == {
+            n for n, _ in first.named_parameters() if n.startswith("encoders.text.")
+        }
+        assert not any(t.is_meta for t in (*loaded.parameters(), *loaded.buffers()))
+    assert loaded.more.tolist() == [0, 1, 2]
+
+
 def test_every_key_that_does_not_fit_is_listed(saved: Path, tmp_path: Path) -> None:
     broken = copy(saved, tmp_path / "broken")
     state = load_file(broken / "model.safetensors")
@@ -56,6 +80,8 @@ def test_every_key_that_does_not_fit_is_listed(saved: Path, tmp_path: Path) -> N
     [
         ("config.json", "{", "cannot be read"),
         ("config.json", "{}", "lacks the keys system and config"),
+        ("config.json", json.dumps({"model_type": "bert"}), "weights of the type 'bert'; this package reads: clip"),
+        ("config.json", "[]", "lacks the keys system and config"),
         ("config.json", json.dumps({"format": 99, "system": "clip", "config": {}}), "newer than"),
         ("model.safetensors", "no weights", "cannot be read"),
     ],

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from intermodal.errors import UnknownName
 
-CATALOGUED = ("modalities", "systems", "tokenizers")
+CATALOGUED = ("adapters", "modalities", "systems", "tokenizers")
 
 
 @cache

@@ -1,5 +1,7 @@
 """Saved models: a folder with ``config.json``, ``model.safetensors`` and ``README.md``, the model card.
 
+A folder of published weights, whose ``config.json`` says its ``model_type``, is loaded too, by ``adapters/<type>.py``.
+
 Loading is strict: a missing or unexpected key, or a tensor of another shape, raises and lists all of them. Nothing is
 unpickled. A folder is written beside and then renamed, so that it is whole or absent.
 """
@@ -8,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,19 +85,45 @@ def load_model(name: str | Path, device: str | None = None) -> Any:
         if str(name) not in shipped():
             raise UnknownName("folder of a saved model and no shipped model", str(name), shipped())
         folder = SHIPPED / str(name)
-    model = build_from(_header(folder))
-    load_weights(model, folder / "model.safetensors")
+    header = _header(folder)
+    if "system" not in header:
+        model = _published(folder, str(header["model_type"]))
+    else:
+        model = _loaded(header, folder / "model.safetensors")
+        model.fingerprint = fingerprint([folder / "config.json", folder / "model.safetensors"])
     model.name = str(name) if folder.parent == SHIPPED else str(folder.resolve())
-    model.fingerprint = fingerprint(folder)
     return model.to(runtime.device(device)).eval()
 
 
+def _loaded(header: Mapping[str, Any], weights: Path) -> Any:
+    """Returns one of our own models; no weights are drawn only to be replaced, which takes longer than reading them."""
+    with torch.device("meta"):
+        model = build_from(header)
+    load_weights(model, weights)
+    if any(buffer.is_meta for buffer in model.buffers()):  # something that is not saved, but made when it is built
+        model = build_from(header)
+        load_weights(model, weights)
+    return model
+
+
+def _published(folder: Path, kind: str) -> Any:
+    """Returns the model in a folder that another library wrote, by the adapter named after its type."""
+    if kind not in catalog.names("adapters"):
+        raise InvalidCheckpoint(
+            f"{folder} holds published weights of the type {kind!r}; this package reads: "
+            f"{', '.join(catalog.names('adapters'))}"
+        )
+    return catalog.module("adapters", kind).load(folder)
+
+
 def _header(folder: Path) -> Mapping[str, Any]:
-    """Returns what ``config.json`` says."""
+    """Returns what ``config.json`` says: of our own, at least a system and its config; of others', their model type."""
     try:
         header = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise InvalidCheckpoint(f"{folder / 'config.json'} cannot be read: {error}") from error
+    if isinstance(header, dict) and "model_type" in header and "system" not in header:
+        return header
     if not isinstance(header, dict) or not {"system", "config"} <= set(header):
         raise InvalidCheckpoint(
             f"{folder / 'config.json'} lacks the keys system and config; is this another library's?"
@@ -105,11 +133,13 @@ def _header(folder: Path) -> Mapping[str, Any]:
     return header
 
 
-def fingerprint(folder: Path) -> str:
-    """Returns a short hash of a saved model's config and weights: what makes two models the same."""
+def fingerprint(files: Iterable[Path]) -> str:
+    """Returns a short hash of a saved model's files, config and weights: what makes two models the same."""
     digest = hashlib.sha256()
-    for name in ("config.json", "model.safetensors"):
-        digest.update((folder / name).read_bytes())
+    for path in files:
+        with path.open("rb") as file:
+            while part := file.read(2**20):
+                digest.update(part)
     return digest.hexdigest()[:16]
 
 
@@ -137,4 +167,6 @@ def load_weights(model: nn.Module, path: Path) -> None:
             problems.append(f"{key} is {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}")
     if problems:
         raise InvalidCheckpoint(f"{path} does not fit the model: {'; '.join(problems)}")
-    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in state.items()})
+    empty = any(value.is_meta for value in wanted.values())
+    # What replaces an empty weight is copied: in a file tensors start anywhere, which changes the last bit of products.
+    model.load_state_dict({k: v.to(wanted[k].dtype, copy=empty) for k, v in state.items()}, assign=empty)

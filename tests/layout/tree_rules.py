@@ -11,7 +11,12 @@ from pathlib import Path, PurePosixPath
 from house_rules import FOLDERS, PACKAGE, ROOT_FILES, Modules
 
 BANNED_FOLDERS = ("utils", "common", "core")
-CATALOGUED = {"modalities": ("ITEM", "PREPROCESSOR"), "systems": ("Config", "SIZES", "build")}
+CATALOGUED = {
+    "adapters": ("load",),
+    "modalities": ("ITEM", "PREPROCESSOR"),
+    "systems": ("Config", "SIZES", "build"),
+    "tokenizers": ("TOKENIZER",),
+}
 """Folders whose listing is a catalogue, and what every file in them has."""
 
 OTHER_TESTS = ("layout", "tools", "contracts", "oracles", "properties", "examples", "readme")

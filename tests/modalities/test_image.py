@@ -3,20 +3,22 @@ import copy
 import logging
 import pickle
 import re
+import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image as Pillow
 
 from intermodal.errors import InvalidValue, UnreadableMedia
 from intermodal.media.source import limited
-from intermodal.modalities.image import ITEM, PREPROCESSOR, Image, ImagePreprocessor
+from intermodal.modalities.image import FITS, ITEM, PREPROCESSOR, RESIZERS, RESIZES, Image, ImagePreprocessor
 from intermodal.types import Grid, Preprocessor
 from tests.media.malformed import valid_files
 
@@ -155,29 +157,105 @@ def test_a_picture_is_the_same_alone_and_beside_others() -> None:
 @pytest.mark.parametrize("resize", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("size", [(50, 80), (32, 48), (200, 240)])
 def test_squeezing_agrees_with_pillow(resize: str, size: tuple[int, int]) -> None:
-    preprocess = ImagePreprocessor(*size, 2, crop=False, resize=resize)
+    preprocess = ImagePreprocessor(*size, 2, fit="squeeze", resize=resize)
     found = preprocess.invert(preprocess([Image(SMOOTH)]).values)[0].pixels.astype(int)
     method = {"bicubic": Pillow.Resampling.BICUBIC, "bilinear": Pillow.Resampling.BILINEAR}[resize]
     expected = np.asarray(Pillow.fromarray(SMOOTH).resize(size[::-1], method))
     assert np.abs(found - expected).max() <= 1
 
 
+@pytest.mark.parametrize("resize_by", RESIZERS)
+@pytest.mark.parametrize("resize", RESIZES)
+@given(shape=st.tuples(st.integers(1, 90), st.integers(1, 90)), side=st.integers(1, 12), seed=st.integers(0, 9))
+@example(shape=(24, 24), side=6, seed=0)
+@example(shape=(24, 37), side=6, seed=0)
+@example(shape=(37, 24), side=6, seed=0)
+@example(shape=(1, 90), side=12, seed=0)
+def test_resizing_first_is_resizing_the_whole_and_taking_the_middle(
+    resize: str, resize_by: str, shape: tuple[int, int], side: int, seed: int
+) -> None:
+    side *= 4
+    pixels = np.random.default_rng(seed).choice([0, 40, 128, 255], (*shape, 3)).astype(np.uint8)
+    preprocess = ImagePreprocessor(side, side, 4, fit="resize_first", resize=resize, resize_by=resize_by)
+    found = preprocess.invert(preprocess([Image(pixels)]).values)[0].pixels.astype(int)
+    high, wide = (int(side * n / min(shape)) for n in shape)
+    top, left = (high - side) // 2, (wide - side) // 2
+    whole = np.asarray(Pillow.fromarray(pixels).resize((wide, high), RESIZES[resize]))
+    gap = np.abs(found - whole[top : top + side, left : left + side]).max()
+    assert gap <= (2 if resize_by == "torch" or max(shape) > 8 * min(shape) else 0)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_torch_and_pillow_take_the_same_samples(fit: str) -> None:
+    found = []
+    for name in RESIZERS:
+        preprocess = ImagePreprocessor(48, 48, 4, fit=fit, resize_by=name)
+        found.append(preprocess.invert(preprocess([Image(SMOOTH)]).values)[0].pixels.astype(int))
+    assert np.abs(found[0] - found[1]).max() <= 1
+    assert np.abs(found[0] - found[1]).mean() < 0.02
+
+
+def check_published(pictures: list[np.ndarray], transformers: ModuleType) -> None:
+    """Checks that pictures are prepared as the published processor does it, byte for byte."""
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    preprocess = ImagePreprocessor(224, 224, 16, mean, std, "resize_first", resize_by="pillow")
+    theirs = transformers.models.clip.image_processing_pil_clip.CLIPImageProcessorPil()  # its defaults: no download
+    for pixels in pictures:
+        expected = theirs([Pillow.fromarray(pixels)], return_tensors="pt")["pixel_values"][0]
+        gap = (preprocess([Image(pixels)]).values[0] - expected).abs() * 255 * torch.tensor(std)[:, None, None]
+        rows, columns = pixels.shape[:2]
+        assert float(gap.max()) < (1.01 if max(rows, columns) > 8 * min(rows, columns) else 0.01), pixels.shape
+
+
+@pytest.mark.peer
+def test_pictures_of_any_size_are_prepared_as_published() -> None:
+    transformers = pytest.importorskip("transformers")
+    shapes = [
+        (224, 224),
+        (375, 500),
+        (501, 333),
+        (17, 900),
+        (901, 13),
+        (1, 1),
+        (2, 3),
+        (223, 225),
+        (640, 480),
+        (97, 224),
+    ]
+    shapes += [tuple(RNG.integers(20, 700, 2)) for _ in range(8)]
+    few = [np.asarray(Pillow.fromarray(SMOOTH).resize(shape[::-1])) for shape in shapes]
+    hard = [RNG.choice([0, 255], (*shape, 3)).astype(np.uint8) for shape in shapes]
+    check_published([*few, *hard], transformers)
+
+
+@pytest.mark.peer
+@pytest.mark.data("flickr8k")
+def test_photos_are_prepared_as_published(shared_data: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    with zipfile.ZipFile(shared_data / "flickr8k" / "images.zip") as photos:
+        names = [name for name in photos.namelist() if name.endswith(".jpg")]
+        opened = [Image.open(photos.read(name)).pixels for name in names[:: len(names) // 40]]
+    other = [np.asarray(Pillow.fromarray(p).resize((500 - i, 333 + 2 * i))) for i, p in enumerate(opened)]
+    check_published([*opened, *other], transformers)
+
+
 def test_cropping_keeps_the_middle() -> None:
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, 20:40] = 200
-    wide = ImagePreprocessor(16, 16, 8, crop=True)
+    wide = ImagePreprocessor(16, 16, 8)
     assert wide.invert(wide([Image(pixels)]).values)[0] == Image(np.full((16, 16, 3), 200, np.uint8))
     assert wide.invert(wide([Image(pixels.transpose(1, 0, 2))]).values)[0] == Image(np.full((16, 16, 3), 200, np.uint8))
-    whole = ImagePreprocessor(16, 16, 8, crop=False)
+    whole = ImagePreprocessor(16, 16, 8, fit="squeeze")
     assert whole.invert(whole([Image(pixels)]).values)[0].pixels[0, 0, 0] == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (500, 1, 3), (3, 2, 3)])
-@pytest.mark.parametrize("crop", [True, False])
-def test_extreme_shapes_are_fitted(shape: tuple[int, int, int], crop: bool) -> None:
-    preprocess = ImagePreprocessor(16, 24, 8, crop=crop)
+@pytest.mark.parametrize("fit", FITS)
+def test_extreme_shapes_are_fitted(shape: tuple[int, int, int], fit: str) -> None:
+    width = 16 if fit == "resize_first" else 24
+    preprocess = ImagePreprocessor(16, width, 8, fit=fit)
     values = preprocess([Image(np.full(shape, 77, np.uint8))]).values
-    assert preprocess.invert(values)[0] == Image(np.full((16, 24, 3), 77, np.uint8))
+    assert preprocess.invert(values)[0] == Image(np.full((16, width, 3), 77, np.uint8))
 
 
 def test_values_out_of_range_become_colours() -> None:
@@ -200,6 +278,9 @@ def test_it_keeps_the_contract() -> None:
         ({"std": (1.0, 0.0, 1.0)}, "std is"),
         ({"mean": (1.0, float("nan"), 1.0)}, "mean is"),
         ({"resize": "nearest"}, "resize is 'nearest'"),
+        ({"resize_by": "opencv"}, "resize_by is 'opencv'; use torch or pillow"),
+        ({"fit": "pad"}, "fit is 'pad'; use crop_first or resize_first or squeeze"),
+        ({"fit": "resize_first", "width": 32}, "64 x 32; that has no shorter side"),
     ],
 )
 def test_wrong_settings_are_refused(options: dict[str, object], reason: str) -> None:

@@ -1,0 +1,371 @@
+"""Published CLIP weights in the Hugging Face layout, read without that library into our own ``systems/clip.py``.
+
+A folder holds ``config.json`` (``model_type`` "clip"), the weights as safetensors (one file, or several with an index),
+the tokenizer's files and ``preprocessor_config.json``. What comes out is a ``Clip`` like any other: it embeds, scores,
+classifies, trains, and is saved in our own layout.
+
+Strict: every key of the file is spent, every weight is set, every setting that changes the result is either followed
+or refused by name. Left out: the reverse, and settings that no published CLIP has (another epsilon, another
+activation, a crop smaller than the resized side).
+
+Source: Radford et al. 2021, arXiv 2103.00020; the layout is that of ``CLIPModel`` in transformers 5.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from intermodal.encoders.tower import TowerConfig
+from intermodal.errors import InvalidCheckpoint, InvalidValue
+from intermodal.modalities.image import ImagePreprocessor
+from intermodal.modalities.text import TextPreprocessor
+from intermodal.saving import fingerprint
+from intermodal.systems.clip import SCALE_MAX, Clip, Config, build
+from intermodal.tokenizers.bpe import BPETokenizer
+
+TEXT = {
+    "vocab_size": 49_408,
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "eos_token_id": 49_407,
+}
+"""What a text tower's settings are where the file does not say."""
+
+IMAGE = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 224,
+    "patch_size": 32,
+    "num_channels": 3,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+"""The same of a picture tower."""
+
+PICTURES = {
+    "do_resize": True,
+    "do_center_crop": True,
+    "do_rescale": True,
+    "do_normalize": True,
+    "size": {"shortest_edge": 224},
+    "crop_size": {"height": 224, "width": 224},
+    "resample": 3,
+    "rescale_factor": 1 / 255,
+    "image_mean": (0.48145466, 0.4578275, 0.40821073),
+    "image_std": (0.26862954, 0.26130258, 0.27577711),
+}
+"""The same of the preparation of pictures."""
+
+BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")  # in older files: 0, 1, 2, ...
+ACTIVATIONS = ("gelu", "quick_gelu")
+RESIZES = {2: "bilinear", 3: "bicubic"}
+ARGMAX_EOS = 2  # older files say this and mean the largest id of a text
+PLACES = "max_position_embeddings"
+_LOG = logging.getLogger(__name__)
+
+
+def load(folder: Path) -> Clip:
+    """Returns the published model in ``folder``, in fp32.
+
+    Raises:
+        InvalidCheckpoint: a file is missing or damaged, a setting is not supported, or the weights do not fit the
+            settings; lists every missing, unexpected and misshapen key.
+    """
+    settings, pictures = _object(folder / "config.json"), _picture_settings(folder)
+    text, image = (_tower_settings(settings, name, known) for name, known in (("text", TEXT), ("vision", IMAGE)))
+    try:
+        towers = {"image": _image_tower(image, pictures), "text": _text_tower(text, BPETokenizer.from_folder(folder))}
+        files = weight_files(folder)
+        weights = Weights(_read(files))
+        state = _state(weights, text, image, _number(settings, "projection_dim", 512))
+        weights.finish(folder)
+        scale = float(state["log_scales.image-text"])
+        if scale > SCALE_MAX + 1e-3:
+            _LOG.warning("%s multiplies by exp(%.3f); probabilities are made with 100, the limit here", folder, scale)
+        with torch.device("meta"):  # no weights are drawn only to be replaced
+            model = build(Config(towers, len(state["heads.text.weight"]), temperature=math.exp(-scale)))
+    except InvalidValue as error:
+        raise InvalidCheckpoint(f"{folder} describes no model of this package: {error}") from error
+    model.load_state_dict(state, assign=True)
+    read = [folder / name for name in ("config.json", "preprocessor_config.json", "processor_config.json")]
+    read += [folder / name for name in ("vocab.json", "merges.txt", "tokenizer.json")]
+    named: Any = model
+    named.fingerprint = fingerprint([path for path in (*read, *files) if path.exists()])
+    return model.eval()
+
+
+# ---- Settings
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidCheckpoint(f"{path} cannot be read ({error}); give a whole, published folder") from error
+    if not isinstance(content, dict):
+        raise InvalidCheckpoint(f"{path} holds a {type(content).__name__}, not an object; give a whole, published one")
+    return content
+
+
+def _tower_settings(settings: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns one tower's settings; an older file's ``*_config_dict`` counts before its ``*_config``, defaults too."""
+    plain, older = settings.get(f"{name}_config") or {}, settings.get(f"{name}_config_dict")
+    if not isinstance(plain, dict) or not isinstance(older, dict | None):
+        raise InvalidCheckpoint(f"config.json has a {name}_config that is no object; give a whole, published folder")
+    chosen = {**known, **plain} if older is None else {**plain, **known, **older}
+    if not _is(chosen["layer_norm_eps"], 1e-5):
+        raise InvalidCheckpoint(
+            f"{name}_config has layer_norm_eps {chosen['layer_norm_eps']}; this package normalises with 1e-5 alone"
+        )
+    if chosen["hidden_act"] not in ACTIVATIONS:
+        raise InvalidCheckpoint(
+            f"{name}_config has hidden_act {chosen['hidden_act']!r}; supported are {' and '.join(ACTIVATIONS)}"
+        )
+    return chosen
+
+
+def _is(value: Any, wanted: float) -> bool:
+    """Returns whether a setting is this number, up to how many digits were written."""
+    return isinstance(value, int | float) and math.isclose(value, wanted, rel_tol=1e-4)
+
+
+def _number(settings: Mapping[str, Any], name: str, default: int = 0) -> int:
+    """Returns a whole number of at least 1; of a pair of equal numbers (a square), one."""
+    value = settings.get(name, default)
+    if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
+        value = value[0]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidCheckpoint(f"{name} is {settings.get(name)!r}; expected a whole number of at least 1")
+    return value
+
+
+def _text_tower(settings: Mapping[str, Any], tokenizer: BPETokenizer) -> TowerConfig:
+    """Returns the text tower: causal, read at the end of the text, whichever way the file says where that is."""
+    rows, end, places = _number(settings, "vocab_size"), settings["eos_token_id"], _number(settings, PLACES)
+    if tokenizer.vocab_size != rows:
+        raise InvalidCheckpoint(
+            f"the tokenizer has {tokenizer.vocab_size} ids and text_config says {rows}; they differ"
+        )
+    expected = rows - 1 if end == ARGMAX_EOS else end
+    if tokenizer.end_id != expected:
+        raise InvalidCheckpoint(
+            f"a text's vector is read at id {expected} (eos_token_id {end}), but the tokenizer ends texts with "
+            f"{tokenizer.end_id}; use the tokenizer that belongs to the weights"
+        )
+    return TowerConfig(
+        TextPreprocessor(tokenizer, places), sizes=(places,), pooling="last", causal=True, **_sizes(settings)
+    )
+
+
+def _image_tower(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> TowerConfig:
+    """Returns the picture tower: a class token, one position per patch, a normalisation before the first block."""
+    side, patch = _number(settings, "image_size"), _number(settings, "patch_size")
+    if settings["num_channels"] != 3:
+        raise InvalidCheckpoint(f"vision_config has num_channels {settings['num_channels']}; pictures here have 3")
+    preprocessor = ImagePreprocessor(
+        side,
+        side,
+        patch,
+        tuple(pictures["image_mean"]),
+        tuple(pictures["image_std"]),
+        _fit(pictures, side),
+        RESIZES[pictures["resample"]],
+        "pillow",
+    )
+    grid = (side // patch, side // patch)
+    return TowerConfig(
+        preprocessor, sizes=grid, pooling="first", class_token=True, norm_first=True, per_cell=True, **_sizes(settings)
+    )
+
+
+def _sizes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what both towers have."""
+    return {
+        "width": _number(settings, "hidden_size"),
+        "depth": _number(settings, "num_hidden_layers"),
+        "heads": _number(settings, "num_attention_heads"),
+        "mlp_width": _number(settings, "intermediate_size"),
+        "activation": settings["hidden_act"],
+    }
+
+
+def _picture_settings(folder: Path) -> dict[str, Any]:
+    """Returns how pictures are prepared, every step checked that is not followed."""
+    path = folder / "preprocessor_config.json"
+    if not path.exists() and (folder / "processor_config.json").exists():
+        path = folder / "processor_config.json"
+    found = _object(path)
+    found = found.get("image_processor", found)
+    found = found if isinstance(found, dict) else {}
+    settings = {**PICTURES, **{k: v for k, v in found.items() if k in PICTURES and v is not None}}
+    for name in ("do_resize", "do_rescale", "do_normalize"):
+        if settings[name] is not True:
+            raise InvalidCheckpoint(
+                f"{path} has {name} {settings[name]}; pictures are always resized and normalised here"
+            )
+    if not _is(settings["rescale_factor"], 1 / 255):
+        raise InvalidCheckpoint(
+            f"{path} has rescale_factor {settings['rescale_factor']}; colours here are 0 to 1 (1/255)"
+        )
+    for name in ("image_mean", "image_std"):
+        if not isinstance(settings[name], list | tuple):
+            raise InvalidCheckpoint(f"{path} has {name} {settings[name]!r}; expected one number per colour")
+    if settings["resample"] not in RESIZES:
+        raise InvalidCheckpoint(
+            f"{path} has resample {settings['resample']}; supported are 2 (bilinear) and 3 (bicubic)"
+        )
+    return settings
+
+
+def _fit(pictures: Mapping[str, Any], side: int) -> str:
+    """Returns how a picture gets square: resized and cropped, or squeezed."""
+    size, crop = pictures["size"], pictures["crop_size"]
+    size = {"shortest_edge": size} if isinstance(size, int) else size
+    crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
+    square = {"height": side, "width": side}
+    if size == {"shortest_edge": side} and pictures["do_center_crop"] and crop == square:
+        return "resize_first"
+    if size == square and (not pictures["do_center_crop"] or crop == square):
+        return "squeeze"
+    raise InvalidCheckpoint(
+        f"pictures are resized to {size} and cropped to {crop}, but the weights read {side} x {side}; supported are a "
+        "shortest edge or a square of that size"
+    )
+
+
+# ---- Weights
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Returns the files with the weights, each once.
+
+    Raises:
+        InvalidCheckpoint: there are none, or the index names one that is not in the folder.
+    """
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").exists():
+        return [folder / "model.safetensors"]
+    if index.exists():
+        names = sorted(set(_object(index).get("weight_map", {}).values()))
+        absent = [name for name in names if Path(name).name != name or not (folder / name).exists()]
+        if absent or not names:
+            raise InvalidCheckpoint(f"{index} names files that {folder} does not hold: {', '.join(absent) or '(none)'}")
+        return [folder / name for name in names]
+    pickled = sorted(path.name for path in folder.glob("*.bin"))
+    if pickled:
+        raise InvalidCheckpoint(
+            f"{folder} holds its weights as {', '.join(pickled)}, which is pickled and never opened here; save them as "
+            "safetensors first, by save_pretrained of the library that made them"
+        )
+    raise InvalidCheckpoint(f"{folder} holds no model.safetensors; download the weights too")
+
+
+def _read(files: list[Path]) -> dict[str, Tensor]:
+    """Returns all tensors in several files."""
+    found: dict[str, Tensor] = {}
+    for path in files:
+        try:
+            found.update(load_file(path))
+        except (OSError, SafetensorError) as error:
+            raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
+    return found
+
+
+class Weights:
+    """Published tensors that are spent one by one; what is wrong with them is told at the end, all at once."""
+
+    def __init__(self, found: Mapping[str, Tensor]) -> None:
+        """Takes the tensors by their published names."""
+        self.left = dict(found)
+        self.problems: list[str] = []
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """Returns a tensor in fp32 and spends it; zeros where it is missing or has another shape."""
+        value = self.left.pop(name, None)
+        if value is None:
+            self.problems.append(f"missing {name}")
+        elif tuple(value.shape) != shape:
+            self.problems.append(f"{name} is {tuple(value.shape)}, not {shape}")
+        elif not value.is_floating_point():
+            self.problems.append(f"{name} holds {str(value.dtype).removeprefix('torch.')}, not floating point")
+        else:
+            return value.to(torch.float32, copy=True)  # from a file it starts anywhere in memory: other last bits
+        return torch.zeros(shape)
+
+    def finish(self, folder: Path) -> None:
+        """Raises where a tensor was missing, did not fit, or is left.
+
+        Raises:
+            InvalidCheckpoint: lists all of them.
+        """
+        problems = self.problems + [f"unexpected {name}" for name in sorted(self.left) if name not in BUFFERS]
+        if problems:
+            raise InvalidCheckpoint(f"the weights in {folder} do not fit its config.json: {'; '.join(problems)}")
+
+
+def _state(weights: Weights, text: Mapping[str, Any], image: Mapping[str, Any], projection: int) -> dict[str, Tensor]:
+    """Returns the weights by our names."""
+    state = {"log_scales.image-text": weights.take("logit_scale")}
+    words, patch = _number(text, "hidden_size"), _number(image, "patch_size")
+    cells, wide = (_number(image, "image_size") // patch) ** 2, _number(image, "hidden_size")
+    start = "text_model.embeddings."
+    state["encoders.text.stem.table.weight"] = weights.take(
+        f"{start}token_embedding.weight", _number(text, "vocab_size"), words
+    )
+    state["encoders.text.positions.axes.0"] = weights.take(
+        f"{start}position_embedding.weight", _number(text, PLACES), words
+    )
+    start = "vision_model.embeddings."
+    cut = weights.take(f"{start}patch_embedding.weight", wide, 3, patch, patch)
+    state["encoders.image.stem.project.weight"] = cut.flatten(1)  # colour, row, column: the order of layers/stem.py
+    state["encoders.image.stem.project.bias"] = torch.zeros(wide)
+    places = weights.take(f"{start}position_embedding.weight", cells + 1, wide)
+    state["encoders.image.first_token"] = weights.take(f"{start}class_embedding", wide) + places[0]
+    state["encoders.image.positions.cells"] = places[1:].clone()
+    for theirs, ours, settings, size, last in (
+        ("text_model", "text", text, words, "final_layer_norm"),
+        ("vision_model", "image", image, wide, "post_layernorm"),
+    ):
+        norms = [(last, "norm"), *([("pre_layrnorm", "norm_in")] if ours == "image" else [])]  # spelt so in every file
+        for published, name in norms:
+            for part in ("weight", "bias"):
+                state[f"encoders.{ours}.{name}.{part}"] = weights.take(f"{theirs}.{published}.{part}", size)
+        inner = _number(settings, "intermediate_size")
+        for layer in range(_number(settings, "num_hidden_layers")):
+            block = _block(weights, f"{theirs}.encoder.layers.{layer}", size, inner)
+            state |= {f"encoders.{ours}.blocks.{layer}.{name}": value for name, value in block.items()}
+        head = "text_projection" if ours == "text" else "visual_projection"
+        state[f"heads.{ours}.weight"] = weights.take(f"{head}.weight", projection, size)
+        state[f"centre_{ours}"] = torch.zeros(projection)
+    return state
+
+
+def _block(weights: Weights, start: str, width: int, inner: int) -> dict[str, Tensor]:
+    """Returns the weights of one block by our names: queries, keys and values as one product."""
+    state = {}
+    for part, shape in (("weight", (width, width)), ("bias", (width,))):
+        attention = [weights.take(f"{start}.self_attn.{name}_proj.{part}", *shape) for name in "qkv"]
+        state[f"attend_self.qkv.{part}"] = torch.cat(attention)
+        state[f"attend_self.out.{part}"] = weights.take(f"{start}.self_attn.out_proj.{part}", *shape)
+        for norm, ours in (("layer_norm1", "norm_self"), ("layer_norm2", "norm_mlp")):
+            state[f"{ours}.{part}"] = weights.take(f"{start}.{norm}.{part}", width)
+    for theirs, ours, sizes in (("fc1", "mlp_in", (inner, width)), ("fc2", "mlp_out", (width, inner))):
+        state[f"{ours}.weight"] = weights.take(f"{start}.mlp.{theirs}.weight", *sizes)
+        state[f"{ours}.bias"] = weights.take(f"{start}.mlp.{theirs}.bias", sizes[0])
+    return state
