@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from intermodal.library import scan
+from intermodal.library import product, scan
 from intermodal.library.library import Library
 from intermodal.library.store import Row
 from intermodal.library.view import ExactView
@@ -98,11 +98,9 @@ def products(rows: np.ndarray, queries: np.ndarray, rounds: int) -> dict[str, di
     exact = torch.from_numpy(rows)
     half = exact.bfloat16()
     rounded, scale = scan.quantise(rows, rows.mean(axis=0))[:2]
-    coarse, factor = torch.from_numpy(rounded), torch.from_numpy(scale).bfloat16()
+    coarse = torch.from_numpy(rounded)
+    kinds = {"int8, compiled": product.Compiled, "int8 by bfloat16, torch": product.Packed}
     columns = torch.from_numpy(np.random.default_rng(0).integers(-127, 128, (coarse.shape[1], 2), dtype=np.int8))
-
-    def widened(query: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.pad(query, (0, coarse.shape[1] - len(query)))).bfloat16()[None]
 
     ways: dict[str, Callable[[np.ndarray], object]] = {
         "read float32 once": lambda _: exact.sum(),
@@ -110,8 +108,10 @@ def products(rows: np.ndarray, queries: np.ndarray, rounds: int) -> dict[str, di
         "float32, torch": lambda query: exact @ torch.from_numpy(query),
         "bfloat16, torch": lambda query: half @ torch.from_numpy(query).bfloat16(),
         "int8 by int8, 2 columns": lambda _: torch._int_mm(coarse, columns),
-        "int8 by bfloat16": lambda query: torch._weight_int8pack_mm(widened(query), coarse, factor),
     }
+    for name, make in kinds.items():
+        if name != "int8, compiled" or product.fastest(rows.shape[1], 10**9) is product.Compiled:
+            ways[name] = lambda query, make=make: make(query).reaching(rounded, scale, None, 1.0)  # type: ignore[misc]
     result = {name: median_ms(times) for name, times in interleaved(ways, queries, rounds).items()}
     read = result["read float32 once"]["processor_ms"]
     for name in list(ways)[1:]:
@@ -157,7 +157,8 @@ def measure(count: int, arguments: argparse.Namespace) -> dict[str, object]:
         for query in queries:
             found = {hit.metadata["number"] for hit in library.search(query, top=TOP)}
             right += len(found & set(by_numpy(rows, query).tolist()))
-        candidates = [sum(map(len, scan._candidates(parts, scan._Query(query).coarse, TOP))) for query in queries]
+        make = product.fastest(arguments.width, 10**9) or product.Packed
+        candidates = [sum(map(len, scan._candidates(parts, scan._Coarse(query, make), TOP))) for query in queries]
     return {
         "rows": count,
         "times": times,

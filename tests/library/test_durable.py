@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from intermodal.errors import StoreError
-from intermodal.library.durable import Repaired, manifests, sync_tree, write_durably
+from intermodal.library.durable import Repaired, manifests, newest_manifest, sync_tree, write_durably
 from intermodal.library.table import LanceStore
 from tests.library.rows import row, rows
 
@@ -130,3 +130,25 @@ def test_a_small_file_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="power cut"):
         write_durably(path, "new")
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        [1],
+        [2, 10, 9],
+        [2**64 - 1 - 1],
+        [2**64 - 1 - 3, 2**64 - 1 - 12, 2**64 - 1 - 9],
+        [7, 2**64 - 1 - 3, 2**64 - 1 - 12],
+        [99, 2**64 - 1 - 3],
+    ],
+)
+def test_the_newest_version_is_found_among_names_of_both_schemes(versions: list[int], tmp_path: Path) -> None:
+    assert newest_manifest(tmp_path) is None
+    (tmp_path / "_versions").mkdir()
+    assert newest_manifest(tmp_path) is None
+    for version in versions:
+        (tmp_path / "_versions" / f"{version}.manifest").touch()
+    (tmp_path / "_versions" / "d123.manifest").touch()
+    (tmp_path / "_versions" / "latest_version_hint.json").touch()
+    assert newest_manifest(tmp_path) == str(manifests(tmp_path)[0])

@@ -1,8 +1,5 @@
 from pathlib import Path
 
-import pytest
-
-from intermodal.library import known as module
 from intermodal.library.known import Known
 from intermodal.library.store import CONTENT
 from intermodal.library.table import LanceStore
@@ -13,9 +10,7 @@ def key(number: int) -> str:
     return row(number).id[:CONTENT]
 
 
-@pytest.mark.parametrize("recent", [0, 200_000])
-def test_what_is_in_is_known(tmp_path: Path, recent: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_RECENT_MAX", recent)
+def test_what_is_in_is_known(tmp_path: Path) -> None:
     store = LanceStore(tmp_path)
     store.insert(rows(range(100)))
     known = Known(store)
@@ -28,22 +23,21 @@ def test_what_is_in_is_known(tmp_path: Path, recent: int, monkeypatch: pytest.Mo
     assert not any(known.take(key(number)) for number in range(300))
 
 
+def test_what_was_removed_is_new_again(tmp_path: Path) -> None:
+    store = LanceStore(tmp_path)
+    store.insert(rows(range(10)))
+    known = Known(store)
+    store.delete([row(3).id])
+    assert not known.take(key(3))
+    known.refresh()
+    assert [number for number in range(10) if known.take(key(number))] == [3]
+
+
 def test_the_windows_of_a_content_are_one(tmp_path: Path) -> None:
     store = LanceStore(tmp_path)
     whole = row(1)
     store.insert([type(whole)(f"{whole.id}-00003", "audio", whole.vector, "a.wav")])
     assert not Known(store).take(whole.id)
-
-
-def test_contents_that_end_with_nought(tmp_path: Path) -> None:
-    store = LanceStore(tmp_path)
-    vector = row(1).vector
-    store.insert([type(row(1))("ab" * 15 + "00", "text", vector, ""), type(row(1))("00" * 16, "text", vector, "")])
-    known = Known(store)
-    assert not known.take("ab" * 15 + "00")
-    assert not known.take("00" * 16)
-    assert known.take("00" * 15 + "01")
-    assert known.take("00" * 14 + "ab00")
 
 
 def test_take_any(tmp_path: Path) -> None:

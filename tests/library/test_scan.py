@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intermodal.library import scan
+from intermodal.library import product, scan
+from intermodal.library.product import Compiled, Packed
 from intermodal.library.scan import Found, Inconsistent, Part, Rows, nearest, quantise
 
 
@@ -51,10 +52,20 @@ MAKERS = {
 }
 
 
-@pytest.mark.parametrize("product", ["int8", "float32"])
+WAYS = {"compiled": Compiled, "packed": Packed, "float32": None}
+
+
+def use(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Has a scan take this product, whatever is the fastest here."""
+    if way == "compiled" and product._compiled() is None:
+        pytest.skip("no C compiler")
+    monkeypatch.setattr(scan, "fastest", lambda width, scanned_bytes: WAYS[way])
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("make", list(MAKERS))
-def test_exact_whatever_the_rows(make: str, product: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "_int8_pays", lambda width: product == "int8")
+def test_exact_whatever_the_rows(make: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, way)
     rng = np.random.default_rng(1)
     for count, width in ((5000, 64), (1000, 7), (300, 256)):
         exact = MAKERS[make](rng, count, width)
@@ -63,20 +74,38 @@ def test_exact_whatever_the_rows(make: str, product: str, monkeypatch: pytest.Mo
             same(nearest(parts, query, 10), brute(parts, query, 10))
 
 
-def test_int8_and_float32_give_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", ["compiled", "packed"])
+def test_int8_and_float32_give_the_same_answer(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     parts = [Part(rows_of(clustered(rng, 40_000, 64)))]
     answers = []
-    for pays in (True, False):
-        monkeypatch.setattr(scan, "_int8_pays", lambda width, pays=pays: pays)
+    for each in (way, "float32"):
+        use(monkeypatch, each)
         answers.append(nearest(parts, parts[0].rows.exact[17], 50))
     same(*answers)
+
+
+@pytest.mark.parametrize("way", ["compiled", "packed"])
+def test_threads_do_not_matter(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, way)
+    monkeypatch.setattr(scan, "CHUNK", 100)
+    monkeypatch.setattr(scan, "_FIRST", 30)
+    monkeypatch.setattr(scan, "_SHARED_BYTES", 0)
+    rng = np.random.default_rng(12)
+    parts = [
+        Part(rows_of(unit(rng.standard_normal((count, 48)))), gain, 0.1, mask)
+        for count, gain, mask in ((950, 1.0, None), (1, 2.0, None), (0, 1.0, None), (730, 1.5, rng.random(730) < 0.2))
+    ]
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(scan.torch, "get_num_threads", lambda threads=threads: threads)
+        for query in (parts[0].rows.exact[940], parts[3].rows.exact[3]):
+            same(nearest(parts, query, 15), brute(parts, query, 15))
 
 
 @pytest.mark.parametrize("chunk", [16, 100, 100_000])
 def test_chunks_do_not_matter(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "CHUNK", chunk)
-    monkeypatch.setattr(scan, "_int8_pays", lambda width: True)
+    use(monkeypatch, "packed")
     exact = unit(np.random.default_rng(3).standard_normal((1500, 16)))
     same(nearest([Part(rows_of(exact))], exact[9], 20), brute([Part(rows_of(exact))], exact[9], 20))
 
@@ -94,8 +123,11 @@ def test_parts_with_their_own_scores_and_masks() -> None:
         same(nearest(parts, query, 25), brute(parts, query, 25))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.5])
-def test_masks_of_any_size(share: float) -> None:
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.2, 0.5, 1.0])
+def test_masks_of_any_size(share: float, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, way)
+    monkeypatch.setattr(scan, "CHUNK", 1000)
     rng = np.random.default_rng(5)
     exact = unit(rng.standard_normal((8000, 24)))
     part = Part(rows_of(exact), mask=rng.random(8000) < share)
@@ -132,16 +164,41 @@ def test_residuals_are_never_too_short() -> None:
         assert np.linalg.norm(moved, axis=1).max() <= longest < 1.5
 
 
-def test_few_rows_are_scored_again() -> None:
+def test_only_rows_that_a_filter_lets_through_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "packed")
+    read: list[int] = []
+    real = scan._Coarse.reaching
+
+    def noted(self: scan._Coarse, rows: Rows, at: slice, which: np.ndarray | None, least: float) -> object:
+        read.append(at.stop - at.start if which is None else len(which))
+        return real(self, rows, at, which, least)
+
+    monkeypatch.setattr(scan._Coarse, "reaching", noted)
+    monkeypatch.setattr(scan, "CHUNK", 1000)
+    exact = unit(np.random.default_rng(13).standard_normal((8000, 24)))
+    for mask, expected in (
+        (np.arange(8000) % 10 == 0, 800),
+        (np.arange(8000) % 2 == 0, 8000),
+        (np.arange(8000) < 1000, 1000),
+    ):
+        read.clear()
+        part = Part(rows_of(exact), mask=mask)
+        same(nearest([part], exact[0], 12), brute([part], exact[0], 12))
+        assert sum(read) == expected
+
+
+@pytest.mark.parametrize("way", ["compiled", "packed"])
+def test_few_rows_are_scored_again(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, way)
     rng = np.random.default_rng(8)
     part = Part(rows_of(unit(rng.standard_normal((10_000, 256)))))
-    candidates = scan._candidates([part], scan._Query(part.rows.exact[1]).coarse, 10)
+    candidates = scan._candidates([part], scan._Coarse(part.rows.exact[1], WAYS[way]), 10)
     assert 10 <= len(candidates[0]) < 200
 
 
 @pytest.mark.parametrize("wrong", ["exact", "coarse", "scale"])
 def test_rows_that_do_not_belong_together_are_noticed(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "_int8_pays", lambda width: True)
+    use(monkeypatch, "packed")
     rng = np.random.default_rng(9)
     rows = rows_of(unit(rng.standard_normal((3000, 32))))
     query = rows.exact[5].copy()
@@ -155,37 +212,27 @@ def test_rows_that_do_not_belong_together_are_noticed(wrong: str, monkeypatch: p
         nearest([Part(rows)], query, 10)
 
 
-def test_without_the_private_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = torch._weight_int8pack_mm
-    monkeypatch.setattr(scan.torch, "_weight_int8pack_mm", lambda *given: real(*given) * 1.02)
-    assert not scan._measure(64)
-    monkeypatch.delattr(scan.torch, "_weight_int8pack_mm")
-    assert not scan._measure(64)
-
-
-@pytest.mark.parametrize("width", [1, 7, 63, 64, 65, 250, 1000])
-def test_the_private_product_is_as_right_as_is_reckoned_with(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    durations = iter((1.0, 2.0))
-    monkeypatch.setattr(scan, "_fastest", lambda work: next(durations))
-    assert scan._measure(width)
-
-
+@pytest.mark.parametrize("way", ["compiled", "packed"])
 @pytest.mark.parametrize("make", ["spread", "clustered"])
-def test_estimates_keep_their_bounds(make: str) -> None:
+def test_estimates_keep_their_bounds(make: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, way)
     rng = np.random.default_rng(11)
     rows = rows_of(MAKERS[make](rng, 3000, 100))
     for query in (rows.exact[3], unit(rng.standard_normal(100)), -rows.exact[4]):
         true = rows.exact.astype(np.float64) @ query.astype(np.float64)
-        for estimate in (scan._Query(query).coarse, scan._Query(query).exact):
-            these = estimate(rows, slice(0, 3000))
-            low, high = these.bounds(np.arange(3000))
+        for asked in (scan._Coarse(query, WAYS[way]), scan._Exact(query)):
+            at = slice(0, 3000)
+            bound = asked.bound(rows, at)
+            place, estimate = asked.reaching(rows, at, None, -np.inf)
+            assert place.tolist() == list(range(3000))
+            low, high = bound.interval(estimate, rows.residual)
             assert ((low <= true) & (true <= high)).all()
             assert (high - low).max() < 0.06
             for cosine in (-0.3, 0.0, 0.2, 0.9):
                 assert set(np.flatnonzero(high >= cosine)) <= set(
-                    np.flatnonzero(these.cosine >= these.reaching(cosine))
+                    asked.reaching(rows, at, None, bound.reaching(cosine))[0]
                 )
-            assert these.least_of(10) <= np.sort(true)[-10]
+            assert all(bound.least_of(float(e)) <= t for e, t in zip(estimate, true, strict=True))
 
 
 def test_a_low_precision_of_matrix_products_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +241,8 @@ def test_a_low_precision_of_matrix_products_does_no_harm(monkeypatch: pytest.Mon
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        for pays in (True, False):
-            monkeypatch.setattr(scan, "_int8_pays", lambda width, pays=pays: pays)
+        for way in ("packed", "float32"):
+            use(monkeypatch, way)
             same(nearest([Part(rows_of(exact))], exact[3], 10), expected)
     finally:
         torch.set_float32_matmul_precision(before)

@@ -221,11 +221,22 @@ def test_forget(store: LanceStore, folder: Path) -> None:
     check(store, segments)
 
 
+def test_addresses_ascend_through_all_changes(store: LanceStore, folder: Path) -> None:
+    segments = Segments(folder)
+    for start in (0, 40, 43, 80):
+        add(store, range(start, start + 37))
+        if start == 43:
+            store.compact(0.0)
+        for block in check(store, segments):
+            assert (np.diff(block.address.astype(np.int64)) > 0).all()
+
+
 def test_members() -> None:
     def array(*numbers: int) -> np.ndarray:
         return np.array(numbers, np.uint64)
 
-    assert members(array(5, 1, 9, 0), array(1, 2, 9)).tolist() == [False, True, True, False]
+    assert members(array(0, 1, 5, 9), array(1, 2, 9, 12)).tolist() == [False, True, False, True]
+    assert members(array(3, 5), array(1, 2)).tolist() == [False, False]
     assert members(array(5), array()).tolist() == [False]
     assert members(array(), array(1)).tolist() == []
 

@@ -133,6 +133,17 @@ def test_a_part_changes_its_name_only_with_its_rows(store: Store) -> None:
     assert (changed.name, changed.removed != first[0].removed) == (first[0].name, True)
 
 
+def test_what_is_held_is_known(store: Store) -> None:
+    assert not store.held().has_content([row(1).id]).any()
+    store.insert(rows(range(10)))
+    store.delete([row(4).id])
+    held = store.held()
+    assert [bool(held.has_content([row(number).id])[0]) for number in (3, 4, 10)] == [True, False, False]
+    assert held.may_have_id([row(3).id, f"{row(3).id}-00001"]).tolist() == [True, False]
+    assert held.may_have_source(["file 3", "file 10"]).tolist() == [True, False]
+    assert store.insert([row(4), row(3)]) == 1
+
+
 def test_compacting_keeps_every_row_and_its_media(store: Store) -> None:
     for number in range(8):
         store.insert([row(number, media=bytes([number]) * 3, metadata={"n": number})])

@@ -48,6 +48,43 @@ def test_another_store_object_sees_what_was_added(tmp_path: Path) -> None:
     assert one.snapshot().count() == 5
 
 
+@pytest.mark.parametrize(
+    ("parts", "enough", "expected"),
+    [
+        ([100_000, *[1] * 16], 8, 1024),
+        ([500_000, 20_000, *[1000] * 16], 8, 4096),
+        ([1000] * 17, 8, 4096),
+        ([1024] * 200, 8, 32_768),
+        ([100_000, *[1] * 16], 1, 131_072),
+        ([200_000] * 20, 8, 131_072),
+        ([], 8, 1024),
+    ],
+)
+def test_large_parts_are_not_merged_for_a_few_small_ones(parts: list[int], enough: int, expected: int) -> None:
+    assert table._merged_below(parts, enough) == expected
+
+
+def test_compacting_leaves_large_parts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "_PART_ROWS_MIN", 8)
+    store = LanceStore(tmp_path)
+    store.insert(rows(range(100)))
+    large = store.snapshot().parts()[0].name
+    for number in range(100, 106):
+        store.insert([row(number)])
+    store.compact(0.0, 2)
+    parts = store.snapshot().parts()
+    assert [(part.rows, part.name == large) for part in parts] == [(100, True), (6, False)]
+    store.compact(0.0)
+    assert [part.rows for part in store.snapshot().parts()] == [106]
+
+
+def test_an_insert_does_not_read_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LanceStore(tmp_path)
+    store.insert(rows(range(20)))
+    monkeypatch.setattr(table.LanceSnapshot, "select", lambda *_: pytest.fail("all rows were read"))
+    assert store.insert(rows(range(20, 40))) == 20
+
+
 def test_ids_are_a_declared_key(tmp_path: Path) -> None:
     import lance
 

@@ -10,6 +10,7 @@ from intermodal.errors import InvalidValue, UnreadableMedia
 from intermodal.library import windows as module
 from intermodal.library.windows import Piece, Windows, cut, decode, encode, load, numbered, plans
 from intermodal.modalities.audio import Audio
+from intermodal.modalities.image import Image
 from intermodal.modalities.text import Text
 from intermodal.modalities.video import Video
 from tests.library.fake import MAKERS, audio, video
@@ -162,3 +163,10 @@ def test_ids_of_windows() -> None:
 def test_lengths(tmp_path: Path) -> None:
     assert len(plans(encode(audio(3, 0.5), tmp_path), "a", "audio", WINDOWS)) == 1
     assert len(plans(encode(video(3, 20), tmp_path), "a", "video", WINDOWS)) == 3
+
+
+def test_a_large_jpg_is_decoded_smaller_where_that_suffices(tmp_path: Path) -> None:
+    data = Image(np.zeros((480, 640, 3), np.uint8)).save(tmp_path / "a.jpg").read_bytes()
+    for at_least, shape in ((None, (480, 640)), ((100, 100), (120, 160)), ((300, 100), (480, 640))):
+        (piece,) = decode(data, "a.jpg", "image", (), WINDOWS, at_least)
+        assert piece.item.pixels.shape[:2] == shape  # type: ignore[attr-defined]

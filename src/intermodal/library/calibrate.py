@@ -56,7 +56,16 @@ class Background:
 
 def _centre_and_spread(cosines: Float[np.ndarray, " N"], dimension: int) -> tuple[float, float]:
     """Returns the median and the deviation; of few cosines the deviation is drawn to that of unrelated directions."""
-    centre = float(np.median(cosines))
-    deviation = _DEVIATION * float(np.median(np.abs(cosines - centre)))
+    centre = _median(cosines)
+    deviation = _DEVIATION * _median(np.abs(cosines - centre))
     count = len(cosines)
     return centre, float(np.sqrt((count * deviation**2 + _PRIOR / dimension) / (count + _PRIOR)))
+
+
+def _median(values: Float[np.ndarray, " N"]) -> float:
+    """Returns the median; ``np.median`` takes five times as long over so few, at every search."""
+    half = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, half)[half])
+    ordered = np.partition(values, (half - 1, half))
+    return (float(ordered[half - 1]) + float(ordered[half])) / 2

@@ -22,6 +22,7 @@ DAMAGED = "damaged"
 _TRIED_MAX = 3  # versions that look whole and still cannot be read: then it is not they that are damaged
 _HINT = "latest_version_hint.json"
 _END = b"LANC"
+_COUNTING_DOWN = len(".manifest") + 20  # of a name in the newer scheme; see _version_of
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,19 @@ def manifests(table: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     return [table / "_versions" / name for name in sorted(names, key=_version_of, reverse=True)]
+
+
+def newest_manifest(table: Path) -> str | None:
+    """Returns the path of the newest version file; None where there is no table. Asked before every search."""
+    folder = f"{table}/_versions"
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(".manifest")]
+    except FileNotFoundError:
+        return None
+    counting_down = min((name for name in names if len(name) == _COUNTING_DOWN), default="")  # compared quickly
+    older = [name for name in names if len(name) != _COUNTING_DOWN]
+    newest = max([counting_down, *older] if counting_down else older, key=_version_of, default=None)
+    return None if newest is None else f"{folder}/{newest}"
 
 
 def is_whole(manifest: Path) -> bool:

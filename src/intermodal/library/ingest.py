@@ -1,41 +1,35 @@
 """Adding to a library: read, cut, embed, commit, with bounded memory and nothing lost.
 
-Sources are read and decoded in a few threads, some steps ahead of the model; batches are embedded in the calling thread
-and committed in groups. All windows of a file are committed together, so a file is in the store whole or not at all:
-after a kill, adding the same again skips what is in, by its content, before decoding, and goes on with the rest. What
-cannot be read is reported and passed over.
+Sources are read, decoded and embedded in a few threads that share the cores; what they give is committed in groups,
+in order, in the calling thread. All windows of a file are committed together, so a file is in the store whole or not at
+all: after a kill, adding the same again skips what is in, by its content, before decoding, and goes on with the rest.
+What cannot be read is reported and passed over.
 """
 
-import contextvars
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
-from intermodal import runtime
 from intermodal.data.folder import item_bytes
-from intermodal.errors import IntermodalError, InvalidValue
+from intermodal.data.stream import WORKERS_MAX, Worker, ahead, crew
 from intermodal.library.filters import column
 from intermodal.library.known import Known
-from intermodal.library.reading import Failure, Reader, Ready, Step, Work, reason
+from intermodal.library.reading import Failure, Reader, Ready, Step, Work
 from intermodal.library.sources import Source
 from intermodal.library.store import CONTENT, Row, Store
-from intermodal.types import Embeds, Item
+from intermodal.types import Embeds
 
 BATCH = 32  # items embedded at a time
 BATCH_BYTES = 128 * 2**20  # of decoded media in a batch
 COMMIT_ROWS = 1024
 COMMIT_S = 5.0
-THREADS_MAX = 8
 
-In = TypeVar("In")
-Out = TypeVar("Out")
+Batch = list[tuple[Work, Ready]]
 
 
 @dataclass(frozen=True)
@@ -92,12 +86,17 @@ class Ingest:
 
     def run(self, sources: Iterable[Source], reader: Reader) -> Added:
         """Adds all sources and returns what was done."""
-        threads = min(runtime.cores(), THREADS_MAX)
-        with ThreadPoolExecutor(threads, "intermodal-add") as pool:
-            works = _ahead(pool, reader.prepare, sources, 2 * threads)
-            decoded = _ahead(pool, _decode, self._steps(works), threads + 2)
-            for batch in _batches(self._items(decoded)):
-                self._embed(batch)
+        threads = min(torch.get_num_threads(), WORKERS_MAX)
+        worker = Worker(self._model)
+
+        def embed(batch: Batch) -> tuple[Batch, list[Float[np.ndarray, " D"] | str]]:
+            return batch, worker.vectors([ready.piece.item for _, ready in batch])
+
+        with crew(self._model) as pool:
+            works = ahead(pool, reader.prepare, sources, 2 * threads)
+            decoded = ahead(pool, _decode, self._steps(works), threads + 2)
+            for batch, vectors in ahead(pool, embed, _batches(self._items(decoded)), threads + 1):
+                self._take(batch, vectors)
             self._commit()
         seconds = time.monotonic() - self._began
         return Added(self._added, self._skipped, tuple(self._failed), seconds, self._replaced)
@@ -126,9 +125,8 @@ class Ingest:
             for one in ready:
                 yield work, one
 
-    def _embed(self, batch: list[tuple[Work, Ready]]) -> None:
-        """Embeds a batch, settles the works that are complete, and commits when there is enough."""
-        vectors = _vectors(self._model, [ready.piece.item for _, ready in batch])
+    def _take(self, batch: Batch, vectors: list[Float[np.ndarray, " D"] | str]) -> None:
+        """Takes an embedded batch, settles the works that are complete, and commits when there is enough."""
         for (work, ready), vector in zip(batch, vectors, strict=True):
             piece = ready.piece
             work.waiting -= 1
@@ -180,10 +178,10 @@ class Ingest:
 def _outdated(store: Store, rows: list[Row]) -> list[str]:
     """Returns the ids of what the store holds of the files of these rows as they were before."""
     new = {row.source: row.id[:CONTENT] for row in rows if os.path.isabs(row.source)}
-    now = store.snapshot()
-    if not new or not now.count():
+    again = [name for name, may in zip(new, store.held().may_have_source(list(new)), strict=True) if may]
+    if not again:
         return []
-    held = now.select(column("source").is_in(list(new)), ["id", "source"]).to_pylist()
+    held = store.snapshot().select(column("source").is_in(again), ["id", "source"]).to_pylist()
     return [row["id"] for row in held if row["id"][:CONTENT] != new[row["source"]]]
 
 
@@ -193,9 +191,9 @@ def _decode(step: tuple[Work, Step, bool]) -> "tuple[Work, list[Ready | Failure]
     return work, [] if work.failed and work.whole else decode(), last
 
 
-def _batches(items: Iterator[tuple[Work, Ready]]) -> Iterator[list[tuple[Work, Ready]]]:
+def _batches(items: Iterator[tuple[Work, Ready]]) -> Iterator[Batch]:
     """Gives items in batches that are bounded in number and in bytes."""
-    batch: list[tuple[Work, Ready]] = []
+    batch: Batch = []
     held = 0
     for work, ready in items:
         batch.append((work, ready))
@@ -205,46 +203,3 @@ def _batches(items: Iterator[tuple[Work, Ready]]) -> Iterator[list[tuple[Work, R
             batch, held = [], 0
     if batch:
         yield batch
-
-
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[In], Out], given: Iterable[In], depth: int) -> Iterator[Out]:
-    """Gives ``work`` of everything given, in order, computed in the pool at most ``depth`` ahead."""
-    waiting: deque[Future[Out]] = deque()
-    try:
-        for one in given:
-            waiting.append(pool.submit(contextvars.copy_context().run, work, one))
-            if len(waiting) >= depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for each in waiting:
-            each.cancel()
-
-
-def _vectors(model: Embeds, items: list[Item]) -> list[Float[np.ndarray, " D"] | str]:
-    """Returns the vector of each item, or why it has none; a batch that fails is tried one by one."""
-    try:
-        return list(unit_rows(model.embed(items), len(items)))
-    except (IntermodalError, ValueError, RuntimeError) as error:
-        if len(items) == 1:
-            return [reason(error)]
-    return [vector for item in items for vector in _vectors(model, [item])]
-
-
-def unit_rows(vectors: Any, count: int) -> Float[np.ndarray, "N D"]:
-    """Returns vectors as float32 of unit length.
-
-    Raises:
-        InvalidValue: they are not ``count`` finite vectors that have a direction.
-    """
-    if hasattr(vectors, "detach"):
-        vectors = vectors.detach().to("cpu").float().numpy()
-    rows = np.asarray(vectors, dtype=np.float32)
-    if rows.ndim != 2 or len(rows) != count or not rows.size:
-        raise InvalidValue(f"vectors of the shape {rows.shape} were given for {count} items; expected (N, D)")
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    if not np.isfinite(rows).all() or not (lengths > 1e-6).all():
-        raise InvalidValue("a vector has no direction: it is zero or not finite")
-    unit: Float[np.ndarray, "N D"] = (rows / lengths).astype(np.float32)
-    return unit

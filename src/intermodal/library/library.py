@@ -178,6 +178,7 @@ class Library:
             InvalidValue: a path that does not exist, or something that is no source.
             StoreError: the library has no model, or another model made its vectors.
         """
+        from intermodal.data.stream import picture_size
         from intermodal.library.ingest import Ingest, Watch
         from intermodal.library.reading import Reader
 
@@ -187,10 +188,10 @@ class Library:
         watch = Watch(progress, committed, 0 if progress is None else count(sources))
         ingest = Ingest(self._store, self.model, watch)
         with tempfile.TemporaryDirectory(prefix="intermodal-") as folder:
-            reader = Reader(ingest.known, self.windows, Path(folder), keep_media)
+            reader = Reader(ingest.known, self.windows, Path(folder), keep_media, picture_size(self.model))
             done = ingest.run(walk(sources, metadata or {}), reader)
         if len(self._store.snapshot().parts()) > PARTS_MAX:
-            self.compact()
+            self._store.compact(KEEP_S, PARTS_MAX // 2)
         return done
 
     def search(
@@ -340,7 +341,7 @@ class Library:
 
     def _vector(self, query: Any) -> "tuple[Float[np.ndarray, ' D'], str]":
         """Returns the unit vector of a query and its modality."""
-        from intermodal.library.ingest import unit_rows
+        from intermodal.data.stream import unit_rows
 
         if isinstance(query, Hit):
             return self.vector(query.id), query.modality

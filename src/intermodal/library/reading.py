@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from intermodal.errors import IntermodalError, UnreadableMedia
+from intermodal.data.stream import reason
+from intermodal.errors import UnreadableMedia
 from intermodal.library.filters import kind_of
 from intermodal.library.known import Known
 from intermodal.library.sources import Dataset, Source, content_key
@@ -86,9 +87,25 @@ class Work:
 class Reader:
     """Prepares sources; safe to use from several threads."""
 
-    def __init__(self, known: Known, windows: Windows, folder: Path, keep_media: bool) -> None:
-        """Keeps what the library has, how it cuts, and a folder to write files in on their way into it."""
+    def __init__(
+        self,
+        known: Known,
+        windows: Windows,
+        folder: Path,
+        keep_media: bool,
+        at_least: tuple[int, int] | None = None,
+    ) -> None:
+        """Keeps what the library has, how it cuts, and a folder to write files in on their way into it.
+
+        Args:
+            known: what the library has.
+            windows: how it cuts.
+            folder: for files on their way into it.
+            keep_media: keep a copy of items that have no file.
+            at_least: a height and width that the model needs of a picture in a file; None for all there is.
+        """
         self._known, self._windows, self._folder, self._keep_media = known, windows, folder, keep_media
+        self._at_least = at_least
         self._dataset_lock = Lock()  # a dataset need not bear several threads
 
     def prepare(self, source: Source) -> Work:
@@ -124,7 +141,7 @@ class Reader:
         data, modality = read
         try:
             data, name = (data, Path(source.name).name) if data is not None else read_source(source.name)
-            pieces = decode(data, name, modality, plan, self._windows)
+            pieces = decode(data, name, modality, plan, self._windows, self._at_least)
         except Exception as error:
             return [Failure(source.name, reason(error))]
         return [
@@ -218,9 +235,3 @@ def _check_metadata(source: Source) -> None:
                 raise ValueError(f"{key!r} is {value!r}")
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UnreadableMedia(f"has metadata that JSON cannot hold: {error}") from error
-
-
-def reason(error: Exception) -> str:
-    """Returns why something failed, in one line."""
-    text = " ".join(str(error).split())[:500]
-    return text if isinstance(error, IntermodalError) and text else f"{type(error).__name__}: {text}"

@@ -6,26 +6,32 @@ its error. Rows that cannot be among the nearest by that bound are dropped; the 
 again in float64 from float32. So the answer is the exact one by construction, whatever the data: where the bound leaves
 too many rows, all are scored in float32 first.
 
-The floor of a scan is the memory's speed: N x D bytes here against 4 N x D in float32. The int8 product comes from a
-private entry point of torch, the one that language models with int8 weights use for one token; where it is absent,
-wrong or slower, the float32 product takes its place, and the answer is the same.
+The floor of a scan is the memory's speed: N x D bytes here against 4 N x D in float32. ``product`` has the int8
+products; where none is right and faster, the float32 product takes its place, and the answer is the same. A filter that
+lets few rows through costs as much as those rows.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import cache
+from threading import Lock
 
 import numpy as np
 import torch
-from jaxtyping import BFloat16, Bool, Float, Int8, Int64
+from jaxtyping import Bool, Float, Int8, Int64
 
-CHUNK = 32_768  # rows at a time: what a scan makes of them stays in the processor's cache
-_FEW = 32  # below 1/32 of the rows, scoring them one by one beats a scan
+from intermodal.library.product import Packed, Product, fastest, padded
+
+CHUNK = 65_536  # rows at a time where threads share a scan
+_ALONE = 4  # so many times as many where they do not
+_FIRST = 4096  # rows of the first chunk
+_FEW = 32  # where more than 1/32 of the rows are to be scored again, the int8 rows told too little
+_DIRECT = 256  # so few rows are scored one by one
+_SPARSE = 3  # of a chunk of which less than 1/3 may be found, only those rows are read
+_SHARED_BYTES = 32 * 2**20  # less is not worth sharing among threads
 _SLACK = 4e-6  # float32 arithmetic on numbers up to 1, beyond the rounding to int8
-_PROBE_ROWS = 4096
-_LANES = 64  # int8 rows are filled up with noughts to a multiple of this: the product reads whole registers
-_ROUNDED = 2.0**-7  # the product comes in bfloat16, scaled in bfloat16: twice this is lost at most, of 2**-9 each
 
 
 class Inconsistent(Exception):
@@ -44,7 +50,6 @@ class Rows:
         centre: a vector near the rows; their mean.
         longest: no row less its centre is longer.
         worst: the largest residual of each ``CHUNK`` rows.
-        factor: ``scale`` as the product takes it.
     """
 
     exact: Float[np.ndarray, "N D"]
@@ -54,14 +59,12 @@ class Rows:
     centre: Float[np.ndarray, " D"]
     longest: float
     worst: Float[np.ndarray, " K"] = dataclass_field(init=False)
-    factor: BFloat16[torch.Tensor, " N"] = dataclass_field(init=False)
 
     def __post_init__(self) -> None:
         """Derives what every search needs."""
         starts = np.arange(0, len(self.residual), CHUNK)
         worst = np.maximum.reduceat(self.residual, starts) if len(starts) else self.residual
         object.__setattr__(self, "worst", worst)
-        object.__setattr__(self, "factor", torch.from_numpy(self.scale).bfloat16())
 
     def __len__(self) -> int:
         """Returns the number of rows."""
@@ -106,11 +109,6 @@ class Found:
     score: Float[np.ndarray, " K"]
 
 
-def padded(width: int) -> int:
-    """Returns the width of int8 rows of vectors of length ``width``."""
-    return -(-width // _LANES) * _LANES
-
-
 def quantise(
     exact: Float[np.ndarray, "N D"], centre: Float[np.ndarray, " D"]
 ) -> tuple[Int8[np.ndarray, "N W"], Float[np.ndarray, " N"], Float[np.ndarray, " N"], float]:
@@ -142,23 +140,25 @@ def nearest(parts: Sequence[Part], query: Float[np.ndarray, " D"], top: int) -> 
     """
     total, eligible = sum(len(part.rows) for part in parts), sum(len(part) for part in parts)
     wanted = min(top, eligible)
-    if eligible * _FEW <= total or eligible <= max(wanted, 256):
+    if eligible <= max(wanted, _DIRECT):
         return _best([_listed(part) for part in parts], parts, query, wanted)
-    asked = _Query(query)
-    if _int8_pays(len(query)):
-        candidates = _candidates(parts, asked.coarse, wanted)
+    make = fastest(len(query), total * padded(len(query)))
+    if make is not None:
+        shared = make is not Packed and eligible * len(query) >= _SHARED_BYTES  # torch's takes all threads by itself
+        candidates = _candidates(parts, _Coarse(query, make), wanted, torch.get_num_threads() if shared else 1)
         if sum(map(len, candidates)) <= max(4096, total // _FEW):
             return _best(candidates, parts, query, wanted)
-    return _best(_candidates(parts, asked.exact, wanted), parts, query, wanted)
+    return _best(_candidates(parts, _Exact(query), wanted), parts, query, wanted)
 
 
 @dataclass(frozen=True, eq=False)
-class _Estimate:
-    """Cosines less ``base``; each is wrong by at most ``residual * length + slack + rounded * |cosine|``."""
+class _Bound:
+    """How wrong the estimates of a chunk are: at most ``residual * length + slack + rounded * |estimate|``.
 
-    cosine: Float[np.ndarray, " N"]
-    residual: Float[np.ndarray, " N"]
-    worst: float  # of the residuals
+    An estimate is that of a cosine less ``base``; ``worst`` is the largest residual.
+    """
+
+    worst: float
     base: float
     length: float
     slack: float
@@ -169,72 +169,148 @@ class _Estimate:
         least = cosine - self.base - self.worst * self.length - self.slack
         return least / (1 + self.rounded) if least > 0 else least / (1 - self.rounded)
 
-    def least_of(self, wanted: int) -> float:
-        """Returns a cosine that at least ``wanted`` of these rows have."""
-        estimate = float(np.partition(self.cosine, -wanted)[-wanted])
+    def least_of(self, estimate: float) -> float:
+        """Returns the least cosine of a row with this estimate."""
         return self.base + estimate - abs(estimate) * self.rounded - self.worst * self.length - self.slack
 
-    def bounds(self, place: Int64[np.ndarray, " K"]) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
-        """Returns the interval that the cosines of some rows lie in."""
-        estimate = self.cosine[place].astype(np.float64)
-        bound = self.residual[place].astype(np.float64) * self.length + self.slack + np.abs(estimate) * self.rounded
-        return estimate + self.base - bound, estimate + self.base + bound
+    def interval(
+        self, estimate: Float[np.ndarray, " K"], residual: Float[np.ndarray, " K"]
+    ) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+        """Returns the interval that each cosine lies in."""
+        middle = estimate.astype(np.float64)
+        bound = residual.astype(np.float64) * self.length + self.slack + np.abs(middle) * self.rounded
+        return middle + self.base - bound, middle + self.base + bound
 
 
-class _Query:
-    """A query in both precisions; its methods estimate the cosines of some rows of a block."""
+class _Coarse:
+    """Estimates from int8 products; wrong by what rounding took from the rows and from the query."""
+
+    def __init__(self, vector: Float[np.ndarray, " D"], make: Callable[[Float[np.ndarray, " D"]], Product]) -> None:
+        """Rounds the query as the product wants it."""
+        self._vector = vector.astype(np.float64)
+        self._length = float(np.linalg.norm(self._vector)) + 1e-6
+        self._product = make(np.ascontiguousarray(vector, np.float32))
+
+    def bound(self, rows: Rows, at: slice) -> _Bound:
+        """Returns how wrong the estimates of a chunk are."""
+        base = float(rows.centre.astype(np.float64) @ self._vector)
+        slack = self._product.lost * rows.longest + _SLACK
+        worst = float(rows.worst[at.start // CHUNK : -(-at.stop // CHUNK)].max())
+        return _Bound(worst, base, self._length, slack, self._product.rounded)
+
+    def reaching(
+        self, rows: Rows, at: slice, which: Int64[np.ndarray, " _"] | None, least: float
+    ) -> tuple[Int64[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+        """Returns places in a chunk and estimates of the rows whose estimate is at least ``least``."""
+        return self._product.reaching(rows.coarse[at], rows.scale[at], which, least)
+
+
+class _Exact:
+    """Estimates from the float32 product; wrong by its arithmetic alone."""
 
     def __init__(self, vector: Float[np.ndarray, " D"]) -> None:
-        """Rounds the query to bfloat16."""
+        """Keeps the query."""
         self._vector = np.ascontiguousarray(vector, np.float32)
-        self._length = float(np.linalg.norm(vector.astype(np.float64))) + 1e-6
-        wide = torch.zeros(1, padded(len(vector)), dtype=torch.float32, device="cpu")
-        wide[0, : len(vector)] = torch.from_numpy(self._vector)
-        self._rounded = wide.bfloat16()
-        self._lost = float((wide.double() - self._rounded.double()).norm())
 
-    def coarse(self, rows: Rows, at: slice) -> _Estimate:
-        """Returns estimates from the int8 product; wrong by what rounding took from the rows and from the query."""
-        product = torch._weight_int8pack_mm(self._rounded, torch.from_numpy(rows.coarse[at]), rows.factor[at])
-        base = float(rows.centre.astype(np.float64) @ self._vector.astype(np.float64))
-        worst, slack = float(rows.worst[at.start // CHUNK]), self._lost * rows.longest + _SLACK
-        return _Estimate(product[0].float().numpy(), rows.residual[at], worst, base, self._length, slack, _ROUNDED)
+    def bound(self, rows: Rows, at: slice) -> _Bound:
+        """Returns how wrong the estimates are."""
+        return _Bound(0.0, 0.0, 0.0, max(_SLACK, len(self._vector) * 2.0**-23), 0.0)
 
-    def exact(self, rows: Rows, at: slice) -> _Estimate:
-        """Returns estimates from the float32 product; wrong by its arithmetic alone."""
-        slack = max(_SLACK, len(self._vector) * 2.0**-23)
-        return _Estimate(rows.exact[at] @ self._vector, rows.residual[at], 0.0, 0.0, 0.0, slack, 0.0)
+    def reaching(
+        self, rows: Rows, at: slice, which: Int64[np.ndarray, " _"] | None, least: float
+    ) -> tuple[Int64[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+        """Returns places in a chunk and estimates of the rows whose estimate is at least ``least``."""
+        cosine = (rows.exact[at] if which is None else rows.exact[at][which]) @ self._vector
+        place = np.flatnonzero(cosine >= least)
+        return place if which is None else which[place], cosine[place]
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Rows of one part whose score may be among the best, and the highest that it can be."""
+
+    part: int
+    row: Int64[np.ndarray, " K"]
+    high: Float[np.ndarray, " K"]
 
 
 def _candidates(
-    parts: Sequence[Part], estimate: Callable[[Rows, slice], _Estimate], wanted: int
+    parts: Sequence[Part], asked: _Coarse | _Exact, wanted: int, threads: int = 1
 ) -> list[Int64[np.ndarray, " _"]]:
     """Returns, for each part, all rows whose score may reach that of the last wanted one."""
-    best = np.full(wanted, -np.inf)  # lower ends of scores, ascending: the last wanted row scores at least best[0]
-    kept: list[list[tuple[Int64[np.ndarray, " _"], Float[np.ndarray, " _"]]]] = []
-    for part in parts:
-        kept.append([])
-        for start in range(0, len(part.rows), CHUNK):
-            at = slice(start, min(start + CHUNK, len(part.rows)))
-            these = estimate(part.rows, at)
-            if part.mask is not None:
-                these.cosine[~part.mask[at]] = -np.inf
-            least = (best[0] - part.offset) / part.gain
-            if least == -np.inf and len(these.cosine) > wanted:
-                least = these.least_of(wanted)
-            place = np.flatnonzero(these.cosine >= max(these.reaching(float(least)), -1e30))
-            low, high = (part.offset + part.gain * end for end in these.bounds(place))
-            best = np.sort(np.concatenate([best, low]))[-wanted:]
-            kept[-1].append((place + start, high))
-    return [_still(chunks, best[0]) for chunks in kept]
+    survey = _Survey(parts, asked, wanted, CHUNK * _ALONE if threads == 1 else CHUNK)
+    if threads == 1:
+        survey.run()
+    else:
+        for done in [_pool(threads).submit(survey.run) for _ in range(threads)]:
+            done.result()
+    return survey.candidates()
 
 
-def _still(
-    chunks: list[tuple[Int64[np.ndarray, " _"], Float[np.ndarray, " _"]]], least: float
-) -> Int64[np.ndarray, " _"]:
-    """Returns the candidates that still reach the score of the last wanted row once all rows were seen."""
-    kept = [place[high >= least] for place, high in chunks]
-    return np.concatenate(kept) if kept else np.empty(0, np.int64)
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Returns the threads that share a scan."""
+    return ThreadPoolExecutor(threads, "intermodal-scan")
+
+
+def _chunks(parts: Sequence[Part], rows: int) -> Iterator[tuple[int, slice]]:
+    """Gives the parts in pieces of at most so many rows; the first is small and soon tells what to look for."""
+    for number, part in enumerate(parts):
+        start = 0
+        while start < len(part.rows):
+            stop = min(start - start % rows + rows, len(part.rows))
+            if start == 0:
+                stop = min(stop, _FIRST)
+            yield number, slice(start, stop)
+            start = stop
+
+
+class _Survey:
+    """The rows that may be among the best, gathered chunk by chunk; several threads may run it at once."""
+
+    def __init__(self, parts: Sequence[Part], asked: _Coarse | _Exact, wanted: int, rows: int) -> None:
+        """Starts with all chunks to do, each of so many rows."""
+        self._parts, self._asked, self._wanted = parts, asked, wanted
+        self._left = _chunks(parts, rows)
+        self._best = np.full(wanted, -np.inf)  # ascending: so many rows score at least this, the last at least [0]
+        self._kept: list[_Kept] = []
+        self._lock = Lock()
+
+    def run(self) -> None:
+        """Does chunks until none is left."""
+        while True:
+            with self._lock:
+                chunk, least = next(self._left, None), float(self._best[0])
+            if chunk is None:
+                return
+            low, kept = self._reaching(*chunk, least)
+            if len(low):
+                with self._lock:
+                    self._best = np.sort(np.concatenate([self._best, low]))[-self._wanted :]
+                    self._kept.append(kept)
+
+    def candidates(self) -> list[Int64[np.ndarray, " _"]]:
+        """Returns the rows of each part that still may be among the best, once all chunks were done."""
+        rows: list[list[Int64[np.ndarray, " _"]]] = [[np.empty(0, np.int64)] for _ in self._parts]
+        for one in self._kept:
+            rows[one.part].append(one.row[one.high >= self._best[0]])
+        return [np.concatenate(each) for each in rows]
+
+    def _reaching(self, number: int, at: slice, least: float) -> tuple[Float[np.ndarray, " K"], _Kept]:
+        """Returns the rows of a chunk that may have this score, and the least that each may have."""
+        part, wanted = self._parts[number], self._wanted
+        allowed = None if part.mask is None else part.mask[at]
+        let = at.stop - at.start if allowed is None else int(np.count_nonzero(allowed))
+        which = np.flatnonzero(allowed) if allowed is not None and let * _SPARSE < len(allowed) else None
+        bound = self._asked.bound(part.rows, at)
+        place, estimate = self._asked.reaching(part.rows, at, which, bound.reaching((least - part.offset) / part.gain))
+        if allowed is not None and which is None:
+            place, estimate = place[allowed[place]], estimate[allowed[place]]
+        if least == -np.inf and len(place) > wanted:
+            first = bound.reaching(bound.least_of(float(np.partition(estimate, -wanted)[-wanted])))
+            place, estimate = place[estimate >= first], estimate[estimate >= first]
+        low, high = bound.interval(estimate, part.rows.residual[at][place])
+        return part.offset + part.gain * low, _Kept(number, place + at.start, part.offset + part.gain * high)
 
 
 def _listed(part: Part) -> Int64[np.ndarray, " _"]:
@@ -272,42 +348,3 @@ def _check(exact: Float[np.ndarray, "K D"], rows: Rows, row: Int64[np.ndarray, "
     length = np.sqrt(np.einsum("nd,nd->n", lost, lost))
     if not (length <= rows.residual[row] + _SLACK).all():  # written so that NaN is caught
         raise Inconsistent("there are int8 rows that are not those of their float32 rows")
-
-
-_PAYS: dict[int, bool] = {}
-
-
-def _int8_pays(width: int) -> bool:
-    """Returns whether the int8 product is right here and faster than float32; asked once for each width."""
-    if width not in _PAYS:
-        _PAYS[width] = _measure(width)
-    return _PAYS[width]
-
-
-def _measure(width: int) -> bool:
-    """Returns whether the int8 product is as right as is reckoned with, and faster, on rows of this width."""
-    generator = np.random.default_rng(0)
-    coarse = generator.integers(-127, 128, (_PROBE_ROWS, padded(width)), dtype=np.int8)
-    factor = torch.from_numpy(generator.random(_PROBE_ROWS, np.float32)).bfloat16()
-    query = torch.from_numpy(generator.standard_normal((1, padded(width)), np.float32)).bfloat16()
-    rows = torch.from_numpy(coarse)
-    try:
-        found = torch._weight_int8pack_mm(query, rows, factor)[0].double()
-    except (AttributeError, RuntimeError, NotImplementedError):
-        return False
-    terms = rows.double() * query.double() * factor.double()[:, None]
-    wrong = (found - terms.sum(dim=1)).abs()
-    if not (wrong <= 0.75 * _ROUNDED * found.abs() + 1e-6 * terms.norm(dim=1)).all():
-        return False
-    floats, column = coarse[:, :width].astype(np.float32), coarse[0, :width].astype(np.float32)
-    return _fastest(lambda: torch._weight_int8pack_mm(query, rows, factor)) < _fastest(lambda: floats @ column)
-
-
-def _fastest(work: Callable[[], object]) -> float:
-    """Returns the least of a few durations in seconds."""
-    durations = []
-    for _ in range(7):
-        began = time.perf_counter()
-        work()
-        durations.append(time.perf_counter() - began)
-    return min(durations[2:])

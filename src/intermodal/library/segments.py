@@ -26,11 +26,13 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int64, UInt32, UInt64
 
-from intermodal.library.scan import CHUNK, Rows, padded, quantise
+from intermodal.library.product import padded
+from intermodal.library.scan import Rows, quantise
 from intermodal.library.store import HIT_COLUMNS, Part, Snapshot
 
 _FORMAT = 1
 _CHECKED = ("vectors.i8", "rows.arrow")  # the scan itself finds float32 rows that do not fit their int8 rows
+_STEP = 16_384  # rows that are rounded at a time: a few dozen MiB
 _SMALL = 2  # a segment is merged into a new one of at least half its rows
 _LEFT_MIN = 0.8  # a segment of which more was removed is made again
 _UNUSED_S = 60.0  # another process may be about to use it
@@ -45,7 +47,7 @@ class Block:
         modality: of all of them.
         rows: for the scan.
         table: what a hit tells of each row.
-        address: of each row in the store.
+        address: of each row in the store; ascending.
         draw: a number drawn from each row's id: those with the smallest are a fair sample.
         mask: the rows that were not removed; None where none was.
     """
@@ -241,9 +243,9 @@ def _write_coarse(
 
 
 def _chunks(start: int, stop: int) -> Iterator[slice]:
-    """Gives slices of at most ``CHUNK`` rows."""
-    for begin in range(start, stop, CHUNK):
-        yield slice(begin, min(begin + CHUNK, stop))
+    """Gives slices of at most ``_STEP`` rows."""
+    for begin in range(start, stop, _STEP):
+        yield slice(begin, min(begin + _STEP, stop))
 
 
 _ROWS = pa.schema(
@@ -286,6 +288,9 @@ def _open(folder: Path, name: str) -> _Segment:
     if len(table) != count:
         raise ValueError(f"{folder} has {count} vectors and {len(table)} rows")
     columns = {key: table.column(key).to_numpy() for key in ("address", "draw", "scale", "residual")}
+    for _, start, stop in header["blocks"]:
+        if not (np.diff(columns["address"][start:stop].view(np.int64)) > 0).all():
+            raise ValueError(f"{folder} has rows in another order than the store")
     blocks = []
     for (modality, start, stop), shape in zip(header["blocks"], header["shapes"], strict=True):
         at = slice(start, stop)
@@ -320,9 +325,9 @@ def _masked(segment: _Segment, parts: dict[str, Part], store: Snapshot) -> tuple
 
 
 def members(values: UInt64[np.ndarray, " N"], among: UInt64[np.ndarray, " M"]) -> Bool[np.ndarray, " N"]:
-    """Returns which values are in the ascending array ``among``."""
-    if not len(among):
-        return np.zeros(len(values), bool)
-    place = np.minimum(np.searchsorted(among, values), len(among) - 1)
-    found: Bool[np.ndarray, " N"] = among[place] == values
+    """Returns which values are in ``among``; both ascending, so that a few are found without going through all."""
+    found = np.zeros(len(values), bool)
+    if len(values):
+        place = np.minimum(np.searchsorted(values, among), len(values) - 1)
+        found[place[values[place] == among]] = True
     return found

@@ -5,14 +5,14 @@ a change makes a new version, durable and whole, whatever happens to the process
 a table format.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, UInt64
+from jaxtyping import Bool, Float, UInt64
 
 from intermodal.library.durable import Repaired
 from intermodal.library.filters import Filter
@@ -112,6 +112,22 @@ class Snapshot(Protocol):
         ...
 
 
+class Held(Protocol):
+    """What one version of a store holds, known without a look at the disk."""
+
+    def has_content(self, contents: Sequence[str]) -> Bool[np.ndarray, " N"]:
+        """Returns which contents there are rows of."""
+        ...
+
+    def may_have_id(self, ids: Sequence[str]) -> Bool[np.ndarray, " N"]:
+        """Returns False for ids that are certainly not there; True is a reason to look."""
+        ...
+
+    def may_have_source(self, sources: Sequence[str]) -> Bool[np.ndarray, " N"]:
+        """Returns False for sources that are certainly not there; True is a reason to look."""
+        ...
+
+
 class Store(Protocol):
     """What a library needs of a backend."""
 
@@ -121,6 +137,10 @@ class Store(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Returns the rows as they are now."""
+        ...
+
+    def held(self) -> Held:
+        """Returns what it holds now; cheap while little is new since it was asked before."""
         ...
 
     def insert(self, rows: list[Row]) -> int:
@@ -135,8 +155,15 @@ class Store(Protocol):
         """Builds the index of ``nearest``, or brings it up to date."""
         ...
 
-    def compact(self, keep_s: float) -> None:
-        """Merges small parts and forgets versions older than ``keep_s`` seconds."""
+    def compact(self, keep_s: float, enough: int = 1) -> None:
+        """Merges small parts, the smallest first, until about ``enough`` are left, and forgets old versions.
+
+        Large parts stay as they are, so that there may be more.
+
+        Args:
+            keep_s: age in seconds from which a version is forgotten.
+            enough: how many parts are few.
+        """
         ...
 
     def repair(self) -> Repaired:

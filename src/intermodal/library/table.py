@@ -3,9 +3,10 @@
 It takes typed filters, knows where each row lies, and is imported in a tenth of a second; lancedb around it takes ten
 times as long, and would be needed here for nothing else.
 
-What is done about the format's sharp edges: two writers that insert the same id at once would both succeed, so ids are
-a declared key, every change takes a file lock, and no index is trusted for finding them. Commits are not flushed, so
-they are here (``durable``). Distances change their scale once an index exists, so the library computes scores itself.
+What is done about the format's sharp edges: two writers that insert the same id at once would both succeed, so every
+change takes a file lock, and what is there already is found in memory (``held``), because the format's own way of
+merging reads the ids of all rows at each insert, or trusts an index. Commits are not flushed, so they are here
+(``durable``). Distances change their scale once an index exists, so the library computes scores itself.
 """
 
 import json
@@ -22,8 +23,9 @@ import pyarrow.compute as pc
 from jaxtyping import Float, UInt64
 
 from intermodal.errors import StoreError
-from intermodal.library.durable import Repaired, is_whole, manifests, repair_table, sync_tree
-from intermodal.library.filters import KINDS, Filter, column_of, expression, kind_of
+from intermodal.library.durable import Repaired, is_whole, manifests, newest_manifest, repair_table, sync_tree
+from intermodal.library.filters import KINDS, Filter, column, column_of, expression, kind_of
+from intermodal.library.held import Hashes, Holdings
 from intermodal.library.store import HIT_COLUMNS, Part, Row, Snapshot
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ _NAME = "items"
 _LOCK_S = 600.0  # a commit takes milliseconds; whoever waits this long waits for a stopped process
 _DELETE_AT_ONCE = 10_000
 _PART_ROWS = 131_072  # larger parts are left alone when small ones are merged
+_PART_ROWS_MIN = 1024
 _REFINED = 10  # candidates of the index per row wanted, scored again in float32
 _PROBES = 20  # cells of the index that are read
 
@@ -46,14 +49,15 @@ class LanceStore:
         self.table = folder / f"{_NAME}.lance"
         self._synced: set[str] = set()
         self._seen: tuple[str, Snapshot] | None = None
+        self._holdings = Holdings()
 
     def stamp(self) -> str:
         """Returns the newest version file's name, length and time."""
-        newest = manifests(self.table)[:1]
-        if not newest:
+        newest = newest_manifest(self.table)
+        if newest is None:
             return ""
-        status = os.stat(newest[0])
-        return f"{newest[0].name}:{status.st_size}:{status.st_mtime_ns}"
+        status = os.stat(newest)
+        return f"{os.path.basename(newest)}:{status.st_size}:{status.st_mtime_ns}"
 
     def snapshot(self) -> Snapshot:
         """Returns the rows as they are now.
@@ -80,6 +84,10 @@ class LanceStore:
         self._seen = (stamp, found)
         return found
 
+    def held(self) -> Hashes:
+        """Returns what it holds now; cheap while little is new since it was asked before."""
+        return self._holdings.of(self.snapshot())
+
     def insert(self, rows: list[Row]) -> int:
         """Adds the rows whose ids are new, durably and all at once; returns how many were.
 
@@ -94,15 +102,25 @@ class LanceStore:
         unique = list({row.id: row for row in rows}.values())
         with self._writing():
             table = self._open_or_create(dimension)
-            extra = {column: pa.field(column, KINDS[kind]) for column, kind in _metadata_columns(unique).items()}
+            new = self._new_of(unique)
+            if not new:
+                return 0
+            extra = {name: pa.field(name, KINDS[kind]) for name, kind in _metadata_columns(new).items()}
             absent = [made for name, made in extra.items() if name not in table.schema.names]
             if absent:
                 table.add_columns(pa.schema(absent))
             held = [name for name in table.schema.names if ":" in name]
-            merge = table.merge_insert("id").when_not_matched_insert_all().use_index(False)
-            done = merge.execute(_to_arrow(unique, dimension, held))
+            _append(table, _to_arrow(new, dimension, held))
             sync_tree(self.table, self._synced)
-        return int(done["num_inserted_rows"])
+        return len(new)
+
+    def _new_of(self, rows: list[Row]) -> list[Row]:
+        """Returns the rows whose ids are not in the newest version; the caller holds the lock."""
+        doubtful = [row.id for row, may in zip(rows, self.held().may_have_id([r.id for r in rows]), strict=True) if may]
+        if not doubtful:
+            return rows
+        there = set(self.snapshot().select(column("id").is_in(doubtful), ["id"]).column("id").to_pylist())
+        return [row for row in rows if row.id not in there]
 
     def delete(self, ids: list[str]) -> int:
         """Removes rows and returns how many there were."""
@@ -126,12 +144,13 @@ class LanceStore:
                 self._open().create_index("vector", "IVF_SQ", metric="cosine", replace=True)
                 sync_tree(self.table, self._synced)
 
-    def compact(self, keep_s: float) -> None:
-        """Merges small parts and forgets versions older than ``keep_s`` seconds."""
+    def compact(self, keep_s: float, enough: int = 1) -> None:
+        """Merges small parts, the smallest first, until about ``enough`` are left, and forgets old versions."""
         with self._writing():
             if self.stamp():
                 table = self._open()
-                table.optimize.compact_files(target_rows_per_fragment=_PART_ROWS)
+                rows = [part.rows for part in self.snapshot().parts()]
+                table.optimize.compact_files(target_rows_per_fragment=_merged_below(rows, enough))
                 table.optimize.optimize_indices()
                 table.cleanup_old_versions(older_than=timedelta(seconds=keep_s))
                 sync_tree(self.table, self._synced)
@@ -177,6 +196,27 @@ class LanceStore:
                 f"{dimension}; use the model that it was made with"
             )
         return self._open()
+
+
+def _append(table: "lance.LanceDataset", rows: pa.Table) -> None:
+    """Adds rows to the newest version."""
+    import lance
+
+    lance.write_dataset(rows, table, mode="append")
+
+
+def _merged_below(rows: list[int], enough: int) -> int:
+    """Returns the size below which parts are merged, so that about ``enough`` parts are left of parts of these sizes.
+
+    The least that will do: a part that is merged is written anew, so a large one should not be for a few small ones.
+    """
+    limit = _PART_ROWS_MIN
+    while limit < _PART_ROWS:
+        small = [count for count in rows if count < limit]
+        if len(rows) - len(small) + -(-sum(small) // limit) <= enough:
+            break
+        limit *= 2
+    return limit
 
 
 def _schema(dimension: int) -> pa.Schema:

@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float
 
@@ -71,12 +72,13 @@ class ExactView:
                 mask = mine if mask is None else mask & mine
             parts.append(Part(block.rows, 1 / spread, -centre / spread, mask))
         found = nearest(parts, asked.query, asked.top)
-        answers = []
-        for part, row, cosine, score in zip(found.part, found.row, found.cosine, found.score, strict=True):
-            table = blocks[part].table
-            told = {name: table.column(name)[int(row)].as_py() for name in HIT_COLUMNS}
-            answers.append(Answer(told, float(score), float(cosine)))
-        return answers
+        told: dict[int, Mapping[str, Any]] = {}  # place in the answer -> its row
+        for number in np.unique(found.part):
+            mine = np.flatnonzero(found.part == number)
+            rows = blocks[number].table.select(HIT_COLUMNS).take(pa.array(found.row[mine])).to_pylist()
+            told.update(zip(mine.tolist(), rows, strict=True))
+        scored = zip(found.score.tolist(), found.cosine.tolist(), strict=True)
+        return [Answer(told[place], score, cosine) for place, (score, cosine) in enumerate(scored)]
 
     def _allowed(self, condition: Filter) -> dict[int, Bool[np.ndarray, " N"]]:
         """Returns the rows of each block that satisfy a condition; asked of the store once for each condition."""

@@ -126,14 +126,24 @@ def plans(data: bytes, name: str, modality: str, windows: Windows) -> list[Plan]
     return [tuple(group) for _, group in groupby(numbered, key=lambda one: int(one[1][0] // SOUND_S))]
 
 
-def decode(data: bytes, name: str, modality: str, plan: Plan, windows: Windows) -> list[Piece]:
+def decode(
+    data: bytes, name: str, modality: str, plan: Plan, windows: Windows, at_least: tuple[int, int] | None = None
+) -> list[Piece]:
     """Returns the items of one step of a plan.
+
+    Args:
+        data: the file.
+        name: what to call it in messages.
+        modality: of the file.
+        plan: which windows; empty for the whole file.
+        windows: how items are cut.
+        at_least: a height and width that suffice for a picture; a larger JPEG is decoded smaller.
 
     Raises:
         UnreadableMedia: the file is damaged, over the limits, or holds nothing.
     """
     if not plan:
-        return cut(_whole(data, name, modality), windows, name)
+        return cut(_whole(data, name, modality, at_least), windows, name)
     start, stop = plan[0][1][0], plan[-1][1][1]
     try:
         part = _part(data, name, modality, start, stop - start)
@@ -199,12 +209,13 @@ def encode(item: Item, folder: Path) -> bytes:
     return data
 
 
-def _whole(data: bytes, name: str, modality: str) -> Any:
-    """Returns the item that a whole file is."""
+def _whole(data: bytes, name: str, modality: str, at_least: tuple[int, int] | None = None) -> Any:
+    """Returns the item that a whole file is; of a large JPEG a smaller one where that suffices."""
     if modality in ("audio", "video"):
         return _part(data, name, modality, 0.0, None)
+    kind = catalog.module("modalities", modality).ITEM
     try:
-        return catalog.module("modalities", modality).ITEM.open(data)
+        return kind.open(data, at_least) if modality == "image" and at_least else kind.open(data)
     except UnreadableMedia as error:
         raise UnreadableMedia(str(error).replace(f"{len(data)} bytes", name, 1)) from error
 
