@@ -4,7 +4,8 @@
     python3 dev.py setup [EXTRA ...] make .venv and install the project and these extras; else all for development
     python3 dev.py check             format, lint, types, figures, layout
     python3 dev.py test [ARG ...]    check, then the tests that are not slow; arguments go to pytest
-    python3 dev.py bench [NAME ...]  list the benchmarks, or run one
+    python3 dev.py bench             one table: how fast it is on this machine, beside the named peers; minutes
+    python3 dev.py bench NAME ...    run one benchmark; --list shows their names
     python3 dev.py figures           write the measured figures into the README and the docs
 
 The first run makes .venv beside this file and installs what the verb needs; later runs start at once. An installation
@@ -50,6 +51,9 @@ EXTRAS = {
     "bench": ("bench", "speech"),
 }
 """What each verb needs beyond the package itself."""
+
+ALONE = {"bench": ("open_clip_torch",)}
+"""What an extra needs besides, installed without what it asks for itself: it would bring a second build of torch."""
 
 TRANSIENT = re.compile(
     r"ConnectionError|Connection (broken|reset|aborted|refused)|timed out|IncompleteRead|ProtocolError|ReadTimeout"
@@ -117,6 +121,7 @@ def fingerprint() -> str:
         project["build-system"],
         project["project"],
         project.get("tool", {}).get("setuptools"),
+        ALONE,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -215,6 +220,37 @@ def _follow(process: subprocess.Popen[str], coming: "queue.Queue[str | None]", l
                     say(short if len(short) < 120 else short[:117] + "...")
 
 
+def pip(*wanted: str) -> None:
+    """Installs with pip, in the versions of constraints.txt; tries again where a download broke.
+
+    Raises:
+        Stop: it cannot be done; the message holds the end of what pip said.
+    """
+    command: list[str | Path] = [
+        python(),
+        "-m",
+        "pip",
+        "install",
+        "--progress-bar",
+        "off",
+        "--retries",
+        "5",
+        "-c",
+        "constraints.txt",
+    ]
+    log = VENV / "install.log"
+    for attempt in range(1, TRIES + 1):
+        code, lines = watched([*command, *wanted], log)
+        if code == 0:
+            return
+        broken = next((line.strip() for line in lines if TRANSIENT.search(line)), "")
+        if not broken or attempt == TRIES:
+            end = "\n".join(lines[-15:])
+            raise Stop(code, f"{end}\n\npip could not install {wanted[-1]} (exit code {code}); it said: {log}")
+        say(f"a download broke ({broken[:80]}); trying again, {attempt + 1} of {TRIES}")
+        time.sleep(2 * attempt)
+
+
 def install(extras: Sequence[str]) -> None:
     """Makes sure that .venv holds the project with these extras, and those that were asked for before.
 
@@ -233,31 +269,10 @@ def install(extras: Sequence[str]) -> None:
     wanted = sorted(set(extras) | (had & known))
     make_venv()
     (VENV / "installed.json").unlink(missing_ok=True)
-    command: list[str | Path] = [
-        python(),
-        "-m",
-        "pip",
-        "install",
-        "--progress-bar",
-        "off",
-        "--retries",
-        "5",
-        "-c",
-        "constraints.txt",
-    ]
-    command += ["-e", f".[{','.join(wanted)}]"]
-    log = VENV / "install.log"
     say(f"installing intermodal[{','.join(wanted)}] into .venv; the first time takes some minutes")
-    for attempt in range(1, TRIES + 1):
-        code, lines = watched(command, log)
-        if code == 0:
-            break
-        broken = next((line.strip() for line in lines if TRANSIENT.search(line)), "")
-        if not broken or attempt == TRIES:
-            end = "\n".join(lines[-15:])
-            raise Stop(code, f"{end}\n\npip could not install the project (exit code {code}); all it said is in {log}")
-        say(f"a download broke ({broken[:80]}); trying again, {attempt + 1} of {TRIES}")
-        time.sleep(2 * attempt)
+    pip("-e", f".[{','.join(wanted)}]")
+    for package in sorted({package for extra in wanted for package in ALONE.get(extra, ())}):
+        pip("--no-deps", package)
     beside = VENV / "installed.json.new"
     beside.write_text(json.dumps({"fingerprint": fingerprint(), "extras": wanted}), "utf-8")
     beside.replace(VENV / "installed.json")
@@ -305,20 +320,22 @@ def benchmarks() -> dict[str, Path]:
 
 
 def bench(arguments: Sequence[str]) -> int:
-    """Returns the exit code of the benchmark that is named first, run with the rest; lists them where none is named.
+    """Returns the exit code of the benchmark that is named first, run with the rest; of the table where none is named.
 
     Raises:
         Stop: there is no such benchmark.
     """
     scripts = benchmarks()
-    if not arguments:
+    if arguments and arguments[0] == "--list":
         for name, path in scripts.items():
             said = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
             print(f"{name:<24} {said.partition(chr(10))[0]}".rstrip())
         return 0
-    if arguments[0] not in scripts:
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in scripts:
         raise Stop(2, f"there is no benchmark named {arguments[0]!r}; use one of: {', '.join(scripts) or '(none)'}")
     install(EXTRAS["bench"])
+    if not arguments or arguments[0].startswith("-"):
+        return run([python(), ROOT / "benchmarks" / "_table.py", *arguments], ROOT)
     return run([python(), scripts[arguments[0]], *arguments[1:]], ROOT)
 
 

@@ -40,6 +40,7 @@ except ImportError as error:
     raise SystemExit(2) from error
 
 from _table import Line, options, publish
+from _vectors import BLOCK, TOP, WIDTH, Data, data, truth
 
 from intermodal.library.filters import Filter, field
 from intermodal.library.hits import Hit
@@ -47,8 +48,6 @@ from intermodal.library.library import Library
 from intermodal.library.product import fastest
 from intermodal.library.store import Row
 
-TOP, WIDTH = 10, 512
-BLOCK = 50_000
 GROUPS = 100
 Way = Callable[[np.ndarray], list[int]]
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -71,15 +70,6 @@ class Built:
     disk: int
 
 
-@dataclass(frozen=True)
-class Data:
-    """Vectors in a mapped file, and queries with their nearest rows."""
-
-    rows: np.ndarray
-    queries: np.ndarray
-    nearest: np.ndarray
-
-
 def say(text: str) -> None:
     """Prints for people."""
     print(text, file=sys.stderr, flush=True)
@@ -91,52 +81,6 @@ def pinned(cores: int) -> None:
         os.sched_setaffinity(0, CORES[-cores:])
     torch.set_num_threads(cores)
     faiss.omp_set_num_threads(cores)
-
-
-def maker(kind: str) -> Callable[[int, int], np.ndarray]:
-    """Returns what makes unit vectors: count, seed -> rows."""
-    shape = np.random.default_rng(0)
-    centres = shape.standard_normal((400, WIDTH), dtype=np.float32)
-    scales = shape.exponential(1.0, WIDTH).astype(np.float32)
-    cone = 2 * shape.standard_normal(WIDTH, dtype=np.float32)
-
-    def make(count: int, seed: int) -> np.ndarray:
-        rng = np.random.default_rng(seed)
-        rows = rng.standard_normal((count, WIDTH), dtype=np.float32)
-        if kind == "clustered":
-            rows = 0.5 * rows * scales + centres[rng.integers(0, len(centres), count)] * scales + cone
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows
-
-    return make
-
-
-def data(kind: str, count: int, queries: int, folder: Path) -> Data:
-    """Returns a data set of ``count`` rows in a file of its own."""
-    make = maker(kind)
-    rows = np.memmap(folder / "rows.f32", np.float32, "w+", shape=(count, WIDTH))
-    for start in range(0, count, BLOCK):
-        rows[start : start + BLOCK] = make(min(BLOCK, count - start), start + 1)
-    asked = make(queries, 2**31)
-    return Data(rows, asked, truth(rows, asked, None))
-
-
-def truth(rows: np.ndarray, queries: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
-    """Returns the numbers of the nearest rows: the best 50 by float32 products, ordered in float64."""
-    best: list[tuple[np.ndarray, np.ndarray]] = []
-    for start in range(0, len(rows), BLOCK):
-        cosines = torch.from_numpy(queries) @ torch.from_numpy(rows[start : start + BLOCK]).T
-        if allowed is not None:
-            cosines[:, torch.from_numpy(~allowed[start : start + BLOCK])] = -2
-        value, place = cosines.topk(min(50, cosines.shape[1]))
-        best.append((value.numpy(), place.numpy() + start))
-    values, places = (np.concatenate(part, axis=1) for part in zip(*best, strict=True))
-    found = []
-    for query, value, place in zip(queries, values, places, strict=True):
-        first = place[np.argsort(-value)[:50]]
-        exact = rows[first].astype(np.float64) @ query.astype(np.float64)
-        found.append(first[np.argsort(-exact)[:TOP]])
-    return np.stack(found)
 
 
 def held() -> int:

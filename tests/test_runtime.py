@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DEVICE", "PRECISION", "THREADS", "CACHE"):
+    for name in ("DEVICE", "PRECISION", "THREADS", "CACHE", "COMPILER"):
         monkeypatch.delenv(f"INTERMODAL_{name}", raising=False)
 
 
@@ -85,6 +85,28 @@ def test_threads_that_are_no_count_are_refused(text: str, monkeypatch: pytest.Mo
         runtime.threads()
 
 
+def test_the_place_among_processes_is_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert runtime.place() is None
+    for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    assert runtime.place() == (5, 8, 1, 4)
+    monkeypatch.setattr(runtime, "cores", lambda: 12)
+    before = torch.get_num_threads()
+    try:
+        assert runtime.threads() == 3  # the cores are shared by those of this machine
+        monkeypatch.setattr(runtime, "cores", lambda: 2)
+        assert runtime.threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.setenv("LOCAL_RANK", "one")
+    with pytest.raises(InvalidValue, match="LOCAL_RANK.*torchrun"):
+        runtime.place()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert runtime.place() is None
+
+
 def test_no_threads_at_all_are_refused() -> None:
     with pytest.raises(InvalidValue, match="0 threads were asked for"):
         runtime.threads(0)
@@ -120,3 +142,23 @@ def test_the_cache_folder_is_made_where_the_environment_says(tmp_path: Path, mon
     monkeypatch.delenv("INTERMODAL_CACHE")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert runtime.cache_folder() == tmp_path / ".cache" / "intermodal"
+
+
+def test_the_compiler_is_the_environments_or_one_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gcc").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert runtime.compiler() == str(tmp_path / "gcc")
+    for chosen, expected in (("", None), ("no-such-compiler", None), ("gcc", str(tmp_path / "gcc"))):
+        monkeypatch.setenv("INTERMODAL_COMPILER", chosen)
+        assert runtime.compiler() == expected
+    monkeypatch.delenv("INTERMODAL_COMPILER")
+    (tmp_path / "gcc").unlink()
+    assert runtime.compiler() is None
+
+
+def test_the_faster_library_for_products_is_found_and_is_right() -> None:
+    assert runtime.onednn_is_faster() in (True, False)
+    assert runtime.onednn_is_faster.cache_info().currsize == 1
+    x, y = torch.randn(20, 30), torch.randn(40, 30)
+    torch.testing.assert_close(runtime.onednn_product(x, y), x @ y.T)
+    torch.testing.assert_close(runtime.onednn_product(y.T, x.new_ones(5, 40)), y.T @ x.new_ones(40, 5))

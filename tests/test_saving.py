@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,12 @@ def test_saving_again_replaces_the_folder_and_leaves_nothing_beside(tmp_path: Pa
         save_model(tmp_path / "m", model(), card=card)
     assert (tmp_path / "m" / "README.md").read_text() == "# Second"
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_shipped_model_loads_in_a_fresh_process() -> None:
+    """Nothing that another test has loaded before may be needed."""
+    code = (
+        "from intermodal.saving import load_model; assert not any(p.is_meta for p in load_model('diorama').buffers())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,9 +1,11 @@
 """Device, number format, seed and threads: the only reader of the environment.
 
     INTERMODAL_DEVICE     cpu, cuda, cuda:1, mps   (default: cuda if there is one, else cpu)
-    INTERMODAL_PRECISION  fp32 or bf16             (default: bf16 where the processor multiplies it, else fp32)
+    INTERMODAL_PRECISION  fp32, bf16 or int8       (default: bf16 where the processor multiplies it, else fp32; for
+                                                   embedding fp32 too where the model is small; int8 cannot train)
     INTERMODAL_THREADS    compute threads          (default: all cores this process may use)
     INTERMODAL_CACHE      folder for caches        (default: ~/.cache/intermodal)
+    INTERMODAL_COMPILER   C compiler that may be used; empty for none (default: cc, gcc or clang where there is one)
 
 What a function is given counts before these.
 """
@@ -11,15 +13,48 @@ What a function is given counts before these.
 import ctypes
 import os
 import random
+import shutil
+import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from intermodal.errors import InvalidValue
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "int8")
+TRAINED = PRECISIONS[:2]
+WIDE = 256
+"""Width of a model from which on bf16 is worth its rounding: below, products are not what takes the time."""
+
+
+class Place(NamedTuple):
+    """Which of several processes this is: of all, and of those on this machine."""
+
+    rank: int
+    count: int
+    local_rank: int
+    local_count: int
+
+
+def place() -> Place | None:
+    """Returns what torchrun says of this process; None where it was started alone.
+
+    Raises:
+        InvalidValue: it says no whole numbers.
+    """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    said = [os.environ.get(name) for name in names]
+    if said[0] is None or said[1] in (None, "1"):
+        return None
+    try:
+        rank, count, local_rank, local_count = (int(text or "") for text in said)
+    except ValueError as error:
+        raise InvalidValue(f"{', '.join(names)} are {said}; start several processes with torchrun") from error
+    return Place(rank, count, local_rank, local_count)
 
 
 def device(name: str | None = None) -> torch.device:
@@ -46,11 +81,36 @@ def has_bf16(where: torch.device) -> bool:
 
 
 def precision(name: str | None = None, where: torch.device | None = None) -> str:
-    """Returns ``fp32`` or ``bf16``: ``name``, else the environment's, else the fastest that the device has."""
-    chosen = name or os.environ.get("INTERMODAL_PRECISION")
+    """Returns what to train in, ``fp32`` or ``bf16``: ``name``, else the environment's, else the device's fastest."""
+    chosen = _known(name)
     if chosen is None:
         return "bf16" if has_bf16(where or device()) else "fp32"
-    if chosen not in PRECISIONS:
+    if chosen not in TRAINED:
+        raise InvalidValue(f"precision {chosen!r} is for embedding alone; train in one of: {', '.join(TRAINED)}")
+    return chosen
+
+
+def embedding_precision(name: str | None, where: torch.device, width: int) -> str:
+    """Returns what to embed in: ``name``, else the environment's, else bf16 or fp32.
+
+    The choice rests on the processor and the model alone, never on a measurement, so that it is the same on every call.
+
+    Args:
+        name: one of ``PRECISIONS``; None for no wish.
+        where: the device.
+        width: of the model's tokens; bf16 is chosen from ``WIDE`` on where the device multiplies it.
+    """
+    return _known(name) or ("bf16" if width >= WIDE and has_bf16(where) else "fp32")
+
+
+def _known(name: str | None) -> str | None:
+    """Returns ``name``, else the environment's, else None.
+
+    Raises:
+        InvalidValue: it is no precision.
+    """
+    chosen = name or os.environ.get("INTERMODAL_PRECISION") or None
+    if chosen is not None and chosen not in PRECISIONS:
         raise InvalidValue(f"precision {chosen!r} is not known; use one of: {', '.join(PRECISIONS)}")
     return chosen
 
@@ -60,16 +120,46 @@ def autocast(name: str, where: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(where.type, torch.bfloat16) if name == "bf16" else nullcontext()
 
 
+def onednn_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Returns ``x @ y.T`` by oneDNN, whose entry point is private to torch."""
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
+    return product
+
+
+@cache
+def onednn_is_faster() -> bool:
+    """Returns whether oneDNN's products in fp32 are right, and a quarter faster than torch's own; tried once.
+
+    torch takes another library for them, which is twice as slow on some processors.
+    """
+    x, y = torch.randn(512, 512, generator=torch.Generator().manual_seed(0)).split(256)
+    x, y = x.repeat(2, 1), y.repeat(4, 1)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    try:
+        if not torch.allclose(onednn_product(x, y), x @ y.T, rtol=1e-4, atol=1e-3):
+            return False
+        for _ in range(5):
+            for run, taken in zip((onednn_product, lambda x, y: x @ y.T), seconds, strict=True):
+                start = time.perf_counter()
+                run(x, y)
+                taken.append(time.perf_counter() - start)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return 1.25 * min(seconds[0]) <= min(seconds[1])
+
+
 def cores() -> int:
     """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads(count: int | None = None) -> int:
-    """Sets and returns the number of compute threads: ``count``, else the environment's, else all cores."""
+    """Sets and returns the number of compute threads: ``count``, else the environment's, else this process's cores."""
     text = os.environ.get("INTERMODAL_THREADS")
     try:
-        chosen = count if count is not None else int(text) if text else cores()
+        here = place()
+        own = max(1, cores() // (here.local_count if here else 1))
+        chosen = count if count is not None else int(text) if text else own
     except ValueError as error:
         raise InvalidValue(f"INTERMODAL_THREADS is {text!r}; give a whole number of at least 1") from error
     if chosen < 1:
@@ -90,6 +180,12 @@ def cache_folder() -> Path:
     path = Path(os.environ.get("INTERMODAL_CACHE") or Path.home() / ".cache" / "intermodal")
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def compiler() -> str | None:
+    """Returns the C compiler that may be used: the environment's, else one that is here; None where there is none."""
+    chosen = os.environ.get("INTERMODAL_COMPILER")
+    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang") if chosen is None else (chosen,))), None)
 
 
 def keep_memory() -> bool:

@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from intermodal import catalog, config, runtime
-from intermodal.errors import InvalidCheckpoint, UnknownName
+from intermodal.errors import InvalidCheckpoint, UnknownName, Unsupported
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "weights"
@@ -71,13 +72,23 @@ def replace_folder(beside: Path, target: Path) -> None:
         os.replace(beside, target)
 
 
-def load_model(name: str | Path, device: str | None = None) -> Any:
+def load_model(name: str | Path, device: str | None = None, precision: str | None = None) -> Any:
     """Returns the model in a folder, or the shipped one of that name, ready to use (in eval mode).
+
+    Args:
+        name: of a folder or a shipped model.
+        device: where it computes; default: ``runtime.device``.
+        precision: that it embeds in, fp32, bf16 or int8; default: ``runtime.embedding_precision``. The weights
+            themselves stay as they are.
 
     Raises:
         UnknownName: neither a folder nor a shipped model.
         InvalidCheckpoint: the folder's files do not make a model of this package; says what is wrong.
+        InvalidValue: there is no such precision.
+        Unsupported: a precision was given, and the model does not embed.
     """
+    where = runtime.device(device)
+    runtime.embedding_precision(precision, where, 0)  # refuses a wrong one before anything is read
     folder = Path(name)
     if not (folder / "config.json").exists():
         if folder.is_dir():
@@ -92,16 +103,21 @@ def load_model(name: str | Path, device: str | None = None) -> Any:
         model = _loaded(header, folder / "model.safetensors")
         model.fingerprint = fingerprint([folder / "config.json", folder / "model.safetensors"])
     model.name = str(name) if folder.parent == SHIPPED else str(folder.resolve())
-    return model.to(runtime.device(device)).eval()
+    if precision is not None:
+        if not hasattr(model, "precision"):
+            raise Unsupported(f"{name} does not embed, so precision {precision!r} means nothing to it; leave it out")
+        model.precision = precision
+    return model.to(where).eval()
 
 
 def _loaded(header: Mapping[str, Any], weights: Path) -> Any:
     """Returns one of our own models; no weights are drawn only to be replaced, which takes longer than reading them."""
+    build = _builder(header)  # outside: what a config checks when it is made may need numbers
     with torch.device("meta"):
-        model = build_from(header)
+        model = build()
     load_weights(model, weights)
     if any(buffer.is_meta for buffer in model.buffers()):  # something that is not saved, but made when it is built
-        model = build_from(header)
+        model = build()
         load_weights(model, weights)
     return model
 
@@ -145,8 +161,13 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 def build_from(header: Mapping[str, Any]) -> Any:
     """Returns the system with fresh weights that a saved ``config.json`` describes."""
+    return _builder(header)()
+
+
+def _builder(header: Mapping[str, Any]) -> Callable[[], Any]:
+    """Returns what builds the system that a saved ``config.json`` describes."""
     module = catalog.module("systems", str(header["system"]))
-    return module.build(config.from_dict(module.Config, header["config"]))
+    return partial(module.build, config.from_dict(module.Config, header["config"]))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

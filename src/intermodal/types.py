@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 MODALITIES = ("text", "image", "audio", "video", "timeseries")
@@ -154,6 +154,25 @@ class Trains(Protocol):
 
 
 @runtime_checkable
+class Represents(Protocol):
+    """Trains on a loss of a few numbers per row, so that a batch can be computed in pieces, and in several processes.
+
+    ``losses(batch)`` is ``losses_of(represent(batch))``.
+    """
+
+    def represent(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """Returns all that the loss needs to know: name -> one entry per row; only floating point gets gradients.
+
+        The names depend on those of the batch alone, and an entry on its own row alone.
+        """
+        ...
+
+    def losses_of(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the named losses of all these rows together, wherever they were computed."""
+        ...
+
+
+@runtime_checkable
 class Embeds(Protocol):
     """Puts items of several modalities into one space."""
 
@@ -168,6 +187,22 @@ class Scores(Protocol):
 
     def score(self, a: Sequence[Item], b: Sequence[Item]) -> Float[Tensor, "A B"]:
         """Returns the score of every pair; higher fits better."""
+        ...
+
+
+@runtime_checkable
+class Codes(Protocol):
+    """Turns items of one field into a few ids each, and back."""
+
+    codes: int
+    groups: int
+
+    def tokens(self, items: Sequence[Item]) -> Batch:
+        """Returns ids ``(N, T, G)`` below ``codes``, G = ``groups`` per position, and which positions are real."""
+        ...
+
+    def items(self, ids: Int[Tensor, "N T G"], mask: Bool[Tensor, "N T"] | None = None) -> list[Item]:
+        """Returns the item that each row of ids stands for."""
         ...
 
 

@@ -319,3 +319,19 @@ def test_evaluation_takes_a_choice_of_rows() -> None:
         next(in_order(Rows(10), {"text": Numbers()}, 2, length="other"))
     with pytest.raises(InvalidValue, match="at least 1"):
         next(in_order(Rows(10), {"text": Numbers()}, 0))
+
+
+def test_beside_the_consumer_torch_computes_with_one_thread_each() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert list(ahead(lambda _: torch.get_num_threads(), range(4), 2, 2)) == [1] * 4
+        assert torch.get_num_threads() == 3
+        assert list(ahead(lambda _: torch.get_num_threads(), range(2), 0, 1)) == [3] * 2
+        found: list[int] = []
+        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert found == [3]
+    finally:
+        torch.set_num_threads(before)

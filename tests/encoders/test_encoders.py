@@ -1,13 +1,15 @@
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from intermodal.encoders import transformer as transformer_module
 from intermodal.encoders.convolutional import ConvolutionalEncoder
 from intermodal.encoders.recurrent import RecurrentEncoder
-from intermodal.encoders.transformer import TransformerEncoder
-from intermodal.errors import UnknownName
+from intermodal.encoders.transformer import TransformerEncoder, by_length, kept
+from intermodal.errors import InvalidValue, UnknownName
 from intermodal.layers.block import Block
 from intermodal.layers.pooling import Pooling
 from intermodal.layers.positions import Positions
@@ -120,7 +122,73 @@ def test_dropped_tokens_change_training_only_and_no_row_loses_all() -> None:
     encoder = transformer(stem(Symbols(20), 16), (0,), token_dropout=0.9)
     check_encoder(encoder, batch)
     encoder.train()
-    kept = torch.stack([encoder._kept(batch.mask).sum(dim=1) for _ in range(200)]).float()
-    assert kept.amin(dim=0).tolist() == [1.0, 1.0, 0.0, 1.0]
-    assert kept[:, 0].mean() == pytest.approx(1 + 4 * 0.1, abs=0.5)
+    found = encoder(batch)
+    assert found.mask.sum(dim=1).tolist() == [1, 1, 0, 1]
+    assert found.tokens.shape == (4, 1, 16)
     assert not torch.equal(encoder(batch).pooled, encoder(batch).pooled)
+
+
+def test_kept_tokens_are_a_fair_choice_of_the_real_ones_in_their_order() -> None:
+    mask = torch.tensor([[True] * 8, [False, True, True, False, True, False, False, False], [False] * 8])
+    x = torch.arange(8.0).expand(3, 8)[..., None]
+    times = torch.zeros(8)
+    for _ in range(400):
+        tokens, real = kept(x, mask, 0.75)
+        assert real.tolist() == [[True, True], [True, False], [False, False]]
+        first, second = tokens[0, :, 0].tolist()
+        assert first < second
+        times[[int(first), int(second)]] += 1
+        assert int(tokens[1, 0]) in (1, 2, 4)
+    assert float((times / 400 - 0.25).abs().max()) < 0.1
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.5, 4), (0.75, 2), (0.8, 2), (0.95, 1), (0.1, 8), (0.2, 7)])
+def test_the_number_kept_is_rounded_up(share: float, count: int) -> None:
+    tokens, real = kept(torch.zeros(2, 8, 3), torch.ones(2, 8, dtype=torch.bool), share)
+    assert tokens.shape == (2, count, 3)
+    assert bool(real.all())
+
+
+def test_a_share_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="token_dropout is 1.0"):
+        transformer(stem(Symbols(20), 16), (0,), token_dropout=1.0)
+
+
+def uneven(counts: Sequence[int]) -> Batch:
+    mask = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
+    return Batch(torch.randint(1, 20, mask.shape) * mask, mask)
+
+
+def test_rows_of_similar_length_go_together_and_each_goes_once() -> None:
+    torch.manual_seed(0)
+    counts = (torch.randn(128) * 0.3 + 2.6).exp().round().clamp(2, 60).int().tolist()
+    batch = uneven([*counts, 0])
+    groups = by_length(batch.mask)
+    assert 3 <= len(groups) <= 8
+    assert sorted(torch.cat([rows for rows, _ in groups]).tolist()) == list(range(129))
+    for rows, length in groups:
+        assert int(batch.mask[rows].sum(dim=1).max()) == length
+    assert sum(len(rows) * length for rows, length in groups) < 1.25 * sum(counts)
+    for alike in (uneven([7] * 50), uneven([3, 4]), Batch(batch.values, batch.mask.flip(1)), uneven([4])):
+        assert len(by_length(alike.mask)) == 1
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_training_in_groups_equals_training_in_one(monkeypatch: pytest.MonkeyPatch, causal: bool, pooling: str) -> None:
+    torch.manual_seed(0)
+    batch = uneven([3, 30, 5, 4, 28, 0, 3, 12] * 8)
+    encoder = transformer(stem(Symbols(20), 16), (0,), pooling, causal=causal, class_token=pooling == "mean").train()
+
+    def run() -> list[Tensor]:
+        encoder.zero_grad()
+        found = encoder(batch)
+        (found.pooled.square().sum() + (found.tokens * found.mask[..., None]).sum()).backward()
+        return [found.pooled, found.tokens[found.mask], found.mask.float(), *(p.grad for p in encoder.parameters())]
+
+    in_groups = run()
+    seen: list[int] = []
+    monkeypatch.setattr(transformer_module, "by_length", lambda mask: seen.append(1) or [])
+    for a, b in zip(in_groups, run(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    assert seen

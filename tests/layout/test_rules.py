@@ -113,6 +113,12 @@ def test_read_cost_counts_each_file_once_and_follows_everything_but_the_contract
     assert house_rules.too_costly(modules) == []
 
 
+def test_what_computes_the_same_sooner_need_not_be_read() -> None:
+    same = {"encoders__inference": "from intermodal.layers.a import x", "layers__a": ""}
+    modules = package(systems__clip="from intermodal.encoders.inference import x\n", **same)
+    assert house_rules.read_cost("intermodal.systems.clip", modules) == (1, 1)
+
+
 def test_a_system_that_costs_too_much_is_caught() -> None:
     long = package(systems__clip="from intermodal.layers.a import x", layers__a="\n" * house_rules.READ_LINES)
     assert house_rules.too_costly(long) == [

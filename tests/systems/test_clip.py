@@ -8,10 +8,10 @@ from torch.nn import functional as F
 from intermodal.diorama.source import Diorama
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.modalities.text import Text
-from intermodal.systems.clip import Clip, Config, build, sized
+from intermodal.systems.clip import Clip, Config, build, sized, words
 from intermodal.testing import batches
 from intermodal.tokenizers.word import WordTokenizer
-from intermodal.types import Classifies, Embeds, Scores, Trains
+from intermodal.types import Batch, Classifies, Embeds, Represents, Scores, Trains
 
 SAMPLES = Diorama("train", size=64).samples(range(6))
 WORDS = WordTokenizer(words=Diorama.vocabulary)
@@ -88,6 +88,34 @@ def test_equal_texts_are_positives_of_each_other_in_every_pair() -> None:
     assert not torch.allclose(
         clip(**sigmoid).losses(batch)["text-image"], clip(equal_texts=False, **sigmoid).losses(batch)["text-image"]
     )
+
+
+def test_losses_are_those_of_what_represents_the_rows() -> None:
+    model = clip("text image timeseries").eval()
+    samples = [dict(s) for s in SAMPLES]
+    del samples[0]["image"], samples[3]["text"]
+    batch = batches(model, samples)
+    rows = model.represent(batch)
+    assert isinstance(model, Represents)
+    assert set(rows) == {f"{n}{what}" for n in model.preprocessors for what in ("", ".present")} | {"text.words"}
+    assert all(len(found) == len(samples) for found in rows.values())
+    halves = [model.represent({n: b.rows(torch.tensor(i)) for n, b in batch.items()}) for i in ([0, 1], [2, 3, 4, 5])]
+    for name, value in rows.items():
+        torch.testing.assert_close(torch.cat([half[name] for half in halves]), value)
+    for name, loss in model.losses(batch).items():
+        assert torch.equal(loss, model.losses_of(rows)[name])
+
+
+def test_words_are_equal_where_texts_are_whatever_the_padding() -> None:
+    ids = torch.tensor([[1, 2, 3, 0], [1, 2, 3, 9], [3, 2, 1, 0], [1, 2, 0, 0], [2, 2, 2, 2]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.bool)
+    found = words(Batch(ids, mask))
+    assert found[0] == found[1] == words(Batch(ids[:1, :3], mask[:1, :3]))[0]
+    assert len(torch.unique(found)) == 4
+    assert bool((found >= 0).all())
+    random = torch.randint(0, 50, (20_000, 8))
+    distinct = len(torch.unique(random, dim=0))
+    assert len(torch.unique(words(Batch(random, torch.ones_like(random, dtype=torch.bool))))) == distinct
 
 
 def test_sigmoid_form_has_its_bias() -> None:

@@ -124,6 +124,26 @@ def test_what_pip_sees_of_the_environment(project: Path, monkeypatch: pytest.Mon
     assert not [line for line in seen if line.startswith(("PIP_TARGET=", "PYTHONPATH="))]
 
 
+@POSIX
+def test_a_peer_that_would_bring_another_torch_is_installed_alone(project: Path) -> None:
+    stand_in(project, "exit 0")
+    dev.install(("bench",))
+    dev.install(("bench",))
+    pip = "-m pip install --progress-bar off --retries 5 -c constraints.txt"
+    assert calls(project) == [f"{pip} -e .[bench]", f"{pip} --no-deps open_clip_torch"]
+    dev.install(("test",))
+    assert calls(project)[2:] == [f"{pip} -e .[bench,test]", f"{pip} --no-deps open_clip_torch"]
+
+
+@POSIX
+def test_a_peer_that_cannot_be_installed_leaves_no_stamp(project: Path) -> None:
+    stand_in(project, 'case "$*" in *--no-deps*) echo no such thing; exit 4;; *) exit 0;; esac')
+    with pytest.raises(dev.Stop, match="pip could not install open_clip_torch") as caught:
+        dev.install(("bench",))
+    assert caught.value.code == 4
+    assert dev.stamp() == {}
+
+
 def test_an_unknown_extra_is_refused_before_anything_is_made(project: Path) -> None:
     with pytest.raises(dev.Stop, match="there is no extra named nonsense; use bench, speech, test"):
         dev.install(("nonsense",))
@@ -238,7 +258,7 @@ def test_benchmarks_are_listed_by_what_they_say(project: Path, capsys: pytest.Ca
     (project / "benchmarks" / "real" / "photos.py").write_text("")
     (project / "benchmarks" / "search.py").write_text('"""How fast a search is.\n\nMore."""\n')
     (project / "benchmarks" / "_shared.py").write_text("")
-    assert dev.bench([]) == 0
+    assert dev.bench(["--list"]) == 0
     assert capsys.readouterr().out.split() == ["real/photos", "search", "How", "fast", "a", "search", "is."]
     with pytest.raises(dev.Stop, match="there is no benchmark named 'x'; use one of: real/photos, search"):
         dev.bench(["x"])
@@ -250,6 +270,8 @@ def test_benchmarks_are_listed_by_what_they_say(project: Path, capsys: pytest.Ca
     [
         (["demo", "--small"], "-m intermodal demo --small"),
         (["bench", "search", "--rows", "9"], "benchmarks/search.py --rows 9"),
+        (["bench"], "benchmarks/_table.py"),
+        (["bench", "--full"], "benchmarks/_table.py --full"),
         (["test", "-k", "x"], "-m pytest -m not slow -k x"),
         (["check"], "-m pytest tests/layout"),
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from intermodal.training.log import RunLog, read_log
+from intermodal.training.log import NoLog, RunLog, read_log
 
 
 def test_lines_are_read_back_as_they_were_written(tmp_path: Path) -> None:
@@ -55,3 +55,9 @@ def test_numbers_become_tensorboard_scalars_where_it_is_installed(tmp_path: Path
     events.Reload()
     assert events.Tags()["scalars"] == ["step/loss"]
     assert [(e.step, e.value) for e in events.Scalars("step/loss")] == [(1, 0.5), (2, 0.25)]
+
+
+def test_the_other_processes_write_nothing(tmp_path: Path) -> None:
+    with NoLog() as log:
+        log.write("step", 1, {"loss": 1.0})
+    assert list(tmp_path.iterdir()) == []

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from intermodal.errors import InvalidValue
+from intermodal.errors import InvalidValue, Unsupported
 from intermodal.training.checkpoint import checkpoints, load_checkpoint
 from intermodal.training.log import read_log
-from intermodal.training.loop import Options, Progress, train
+from intermodal.training.loop import Options, Progress, clip, train
 from intermodal.training.optimizer import optimizers
 from intermodal.types import Batch
 
@@ -123,6 +123,49 @@ def test_accumulation_averages_gradients(tmp_path: Path) -> None:
     torch.testing.assert_close(weights(one), weights(two), rtol=1e-5, atol=1e-6)
 
 
+class Pairs(nn.Module):
+    """Fits rows to each other by a loss of all of them, with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.fit = nn.Linear(4, 3)
+        self.drop = nn.Dropout(0.3)
+
+    def represent(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
+        x = batch["x"].values
+        return {"one": self.fit(self.drop(x[:, :4])), "other": self.fit(x[:, 1:])}
+
+    def losses_of(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        logits = rows["one"] @ rows["other"].T
+        return {"pairs": nn.functional.cross_entropy(logits, torch.arange(len(logits)))}
+
+    def losses(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
+        return self.losses_of(self.represent(batch))
+
+
+def test_a_batch_in_pieces_is_the_same_run_also_when_resumed(tmp_path: Path) -> None:
+    options = {**QUIET, "checkpoint_every": 3, "optimizer": "adamw"}
+    plain, cached, again = Pairs(), Pairs(), Pairs()
+    for model in (plain, cached):
+        model.drop.p = 0.0
+    train(plain, Numbered(), Options(steps=6, **options), tmp_path / "plain")
+    train(cached, Numbered(), Options(steps=6, micro_batch=3, **options), tmp_path / "cached")
+    torch.testing.assert_close(weights(cached), weights(plain), rtol=1e-4, atol=1e-6)
+    whole, first = Pairs(), Pairs()
+    train(whole, Numbered(), Options(steps=6, micro_batch=3, **options), tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(first, Numbered(), Options(steps=6, micro_batch=3, **options), tmp_path / "cut", on_step=killer(5))
+    train(again, Numbered(), Options(steps=6, micro_batch=3, **options), tmp_path / "cut", resume=True)
+    assert torch.equal(weights(again), weights(whole))
+    assert not torch.equal(weights(whole), weights(cached))  # dropout was there
+
+
+def test_pieces_are_refused_where_the_loss_is_not_one_of_rows(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="Line cannot be trained in 2 pieces"):
+        train(Line(), Numbered(), Options(steps=2, micro_batch=4, **QUIET), tmp_path)
+
+
 def test_minutes_end_a_run_and_its_schedule(tmp_path: Path) -> None:
     seen: list[float] = []
     end = train(
@@ -164,7 +207,16 @@ def test_a_run_that_is_broken_for_good_ends(tmp_path: Path) -> None:
         train(Line(), Numbered(broken=frozenset(range(100))), Options(steps=50, **QUIET), tmp_path, say=lambda _: None)
 
 
-@pytest.mark.parametrize("changes", [{"steps": 0}, {"learning_rate": 0.0}, {"minutes": -1.0}])
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"learning_rate": 0.0}, {"minutes": -1.0}, {"micro_batch": -3}])
 def test_options_explain_what_is_wrong(changes: dict[str, float]) -> None:
     with pytest.raises(InvalidValue, match=str(next(iter(changes.values())))):
         Options(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("norm_max", "length"), [(1.0, 1.0), (100.0, 13.0)])
+def test_only_a_gradient_that_is_too_long_is_cut(norm_max: float, length: float) -> None:
+    owners = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))]
+    owners[0].grad, owners[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([0.0, 12.0])
+    assert clip(owners, norm_max) == pytest.approx(13.0)
+    found = torch.cat([p.grad for p in owners if p.grad is not None])
+    assert float(found.norm()) == pytest.approx(length, rel=1e-5)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from intermodal.errors import InvalidValue, UnknownName
-from intermodal.training.optimizer import optimizers, rate
+from intermodal.training.optimizer import BETAS, optimizers, rate
 
 
 def test_every_parameter_is_moved_by_exactly_one_and_vectors_do_not_decay() -> None:
@@ -35,3 +35,25 @@ def test_rate_rises_then_falls_as_a_cosine() -> None:
     assert falls[5] == pytest.approx((1 + 0.01) / 2)
     assert falls[-1] == pytest.approx(0.01)
     assert torch.isfinite(torch.tensor(falls)).all()
+
+
+def test_one_pass_over_each_weight_is_adamw() -> None:
+    def trained(fused: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        layer = nn.Linear(6, 4)
+        made = optimizers(layer, "adamw", 1e-2, 1.0, 0.1)[0]
+        assert made.param_groups[0]["fused"]
+        if not fused:
+            made = torch.optim.AdamW(
+                [{k: v for k, v in group.items() if k in ("params", "weight_decay")} for group in made.param_groups],
+                lr=1e-2,
+                betas=BETAS,
+                fused=False,
+            )
+        for step in range(5):
+            layer.zero_grad()
+            layer(torch.randn(3, 6, generator=torch.Generator().manual_seed(step))).square().sum().backward()
+            made.step()
+        return layer.weight.detach()
+
+    torch.testing.assert_close(trained(True), trained(False), rtol=1e-5, atol=1e-7)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from intermodal import catalog
 from intermodal.diorama.source import Diorama
-from intermodal.errors import InvalidData, InvalidValue, UnknownName
+from intermodal.errors import InvalidData, InvalidValue, UnknownName, Unsupported
 from intermodal.modalities.audio import Audio
 from intermodal.modalities.image import Image
 from intermodal.modalities.text import Text
@@ -161,3 +162,29 @@ def test_names_and_numbers_that_do_not_exist_are_named(
     source = Few({"text": Text("a"), "timeseries": trace()})
     with pytest.raises(kind, match=message):
         recipe(**{"system": "clip", "source": source, **options})
+
+
+def test_codec_has_one_field_its_preprocessor_and_its_range() -> None:
+    source = Few({"text": Text("a"), "image": picture(28, 28)}, {"image": picture(28, 28)})
+    with pytest.raises(Unsupported, match="choose one with --fields: image"):
+        recipe("codec", source)
+    made = recipe("codec", source, fields=("image",), changes={"codebook.groups": "3"})
+    assert (made.name, made.preprocessor.height, made.codebook.groups) == ("image", 32, 3)
+    values = (made.preprocessor([s["image"] for s in source.samples([0, 1])]).values - made.offset) / made.scale
+    assert float(values.mean()) == pytest.approx(0.0, abs=1e-3)
+    assert float(values.std()) == pytest.approx(0.5, abs=1e-3)
+    tokens = catalog.module("systems", "codec").build(made).tokens([picture(28, 28)])
+    assert tokens.mask.shape[1] == 16
+
+
+def test_codec_takes_series_of_any_length() -> None:
+    for length in (1, 7, 80):
+        source = Few({"timeseries": trace(2, length)})
+        model = catalog.module("systems", "codec").build(recipe("codec", source))
+        ids = model.tokens([source.samples([0])[0]["timeseries"]])
+        assert model.items(ids.values, ids.mask)[0].values.shape[1] >= length
+
+
+def test_codec_of_what_never_varies_is_not_divided_by_nothing() -> None:
+    flat = TimeSeries(np.full((1, 16), 3.0, np.float32), ("a",), 10.0)
+    assert recipe("codec", Few({"timeseries": flat})).scale == 1.0

@@ -95,3 +95,20 @@ def test_frozen_tower_that_is_trained(said: list[str]) -> None:
     model.encoders["text"].requires_grad_(True)
     Watch(model, said.append)
     assert "tower text is frozen" in said[0]
+
+
+def test_collapsed_codebook_is_said_once_and_a_used_one_is_not(said: list[str]) -> None:
+    class Coded(Two):
+        codes, perplexity = 1000, 40.0
+
+        def codebook_use(self) -> dict[str, float]:
+            return {"share_used": 0.1, "perplexity": self.perplexity}
+
+    model = Coded()
+    watch = Watch(model, said.append)
+    (model.used(torch.ones(1, 2)) + model.unused(torch.ones(1, 2))).sum().backward()
+    for step in range(1, 3 * PATIENCE):
+        model.perplexity = 40.0 if step <= PATIENCE else 1.5
+        watch.gradients(step, 1.0)
+    assert len(said) == 1
+    assert f"collapsed: at step {2 * PATIENCE} a perplexity of 1.5 among 1000 codes" in said[0]

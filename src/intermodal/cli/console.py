@@ -68,6 +68,16 @@ class _Lines:
             self._next = int(share * 10 + 1) / 10 if share < 1 else 2.0
 
 
+class _Silent:
+    """No progress: for a process beside another that shows it."""
+
+    def update(self, share: float | None, text: str = "") -> None:
+        pass
+
+
+SILENT: Bar = _Silent()
+
+
 class _Rich:
     """Progress as a bar with the time left."""
 

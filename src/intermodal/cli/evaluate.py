@@ -31,12 +31,16 @@ def command(
     from intermodal.evaluation.protocols import alignments, any_to_any, embed_source, zero_shot
     from intermodal.evaluation.protocols import probe as linear
     from intermodal.saving import load_model
+    from intermodal.types import Codes, Embeds
 
     if bool(classify) + bool(probe) + (alignment or report is not None) > 1:
         raise InvalidValue("give --classify, or --probe, or --alignment and --report; they are different measurements")
     runtime.threads()
     loaded = load_model(model)
     source = open_source(data, split)
+    if isinstance(loaded, Codes) and not isinstance(loaded, Embeds):
+        _codec(model, loaded, source, data, json)
+        return
     if classify:
         result = {"model": model, **zero_shot(loaded, source, classify, label_field, prompt or ["{}"])}
         finish(result, json, f"{_named(result)} from words alone ({data}, {split})")
@@ -64,6 +68,27 @@ def command(
         write_report(report, f"{model} on {data}", result, vectors, source)
         say(f"report: {report}")
     finish(result, json, text, f"intermodal index my-library FOLDER --model {model}")
+
+
+def _codec(name: str, model: Any, source: Any, data: str, json: bool) -> None:
+    """Measures what a codec keeps and prints it."""
+    from intermodal.evaluation.codes import keeps
+
+    with bar("there and back") as progress:
+        result = {"model": name, **keeps(model, source, progress=progress.update)}
+    lines = [
+        f"{result['items']} items of {result['field']} in {result['ids_per_item']} ids each and back ({data}, "
+        f"{result['split']})",
+        f"variance lost {result['variance_lost']:.2%}, absolute error {result['absolute_error']:.3f}; "
+        f"{result['share_used']:.1%} of the codes used, perplexity {result['perplexity']:.0f}",
+    ]
+    if "read" in result:
+        before, after = result["originals_read"], result["read"]
+        lines.append(
+            f"read right: {after['attribute_accuracy']:.2%} of the attributes, {after['scene_accuracy']:.2%} of the "
+            f"scenes (in the originals {before['attribute_accuracy']:.2%} and {before['scene_accuracy']:.2%})"
+        )
+    finish(result, json, "\n".join(lines))
 
 
 def _named(result: dict[str, Any]) -> str:

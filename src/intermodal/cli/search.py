@@ -31,7 +31,10 @@ def command(
         raise StoreError(f"the library {str(library)!r} does not say where its model lies; give --model")
     store.model = load_model(model or store.model_name)
     hits = store.search(
-        item_of(query), among=[m for m in among.split(",") if m] or None, top=top, where=_values(where or []) or None
+        item_of(query, store.model),
+        among=[m for m in among.split(",") if m] or None,
+        top=top,
+        where=_values(where or []) or None,
     )
     rows = []
     for hit in hits:

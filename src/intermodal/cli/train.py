@@ -1,12 +1,13 @@
 """``intermodal train``: a system, some data, a folder with the model at the end."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intermodal.cli.console import JSON, bar, finish, say, settings
+from intermodal.cli.console import JSON, SILENT, bar, finish, say, settings
 
 if TYPE_CHECKING:
     from intermodal.training.loop import Progress
@@ -30,9 +31,17 @@ def command(
     ] = None,
     json: bool = JSON,
 ) -> None:
-    """Train a system on data; resumable, with the figures on the dev split at the end."""
+    """Train a system on data; resumable, with the figures on the dev split at the end.
+
+    Started by `torchrun --nproc-per-node N -m intermodal train ...`, N processes share each batch.
+    """
+    from intermodal.training.processes import joined
+
     chosen = tuple(f for f in fields.split(",") if f)
-    result = train(system, data, out, size, chosen, batch, resume, settings(change or []))
+    with joined() as among:
+        result = train(system, data, out, size, chosen, batch, resume, settings(change or []))
+    if not among.first:
+        return
     lines = [
         f"model: {result['model']}",
         f"{result['samples']} samples in {result['seconds']:.0f} s, {result['samples_per_s']:.0f}/s, "
@@ -51,7 +60,7 @@ def train(
     resume: bool,
     changes: dict[str, str],
 ) -> dict[str, Any]:
-    """Returns what the training came to; the model is in ``out``.
+    """Returns what the training came to; the model is in ``out``. Of several processes the first writes and speaks.
 
     Args:
         system: its name.
@@ -70,8 +79,11 @@ def train(
     from intermodal.saving import build_from, save_model
     from intermodal.training.loop import Options
     from intermodal.training.loop import train as run
+    from intermodal.training.processes import current
     from intermodal.training.recipe import recipe
 
+    first = current().first
+    tell = say if first else lambda text: None
     runtime.threads()
     runtime.keep_memory()
     ours = {k: v for k, v in changes.items() if k.startswith("train.")}
@@ -81,46 +93,58 @@ def train(
     runtime.seed(options.seed)
     model = build_from({"system": system, "config": to_dict(config)}).to(runtime.device())
     loader = Loader(source, model.preprocessors, batch, seed=options.seed)
-    count = sum(p.numel() for p in model.parameters())
-    say(f"{system} {size}: {count / 1e6:.2f} M weights, {', '.join(config.towers)}; {len(source)} training samples")
+    tell(f"{system} {size}: {_weights(model) / 1e6:.2f} M weights; {len(source)} of {', '.join(model.preprocessors)}")
     measured: dict[str, float] = {}
-    with bar("training") as progress:
+    with bar("training") if first else nullcontext(SILENT) as progress:
         end = run(
             model,
             loader,
             options,
             out,
             resume,
-            evaluate=_dev(model, data, fields, measured),
+            evaluate=_dev(model, data, fields, measured) if first else None,
             on_step=lambda p: progress.update(p.share, f"loss {p.losses['loss']:.3f}  {p.samples_per_s:.0f} samples/s"),
-            say=lambda text: say(f"warning: {text}"),
+            say=lambda text: tell(f"warning: {text}"),
         )
-    result = _result(end, count, dict(measured)) | {"system": system, "data": data, "model": str(out / "model")}
-    save_model(out / "model", model, _card(result, options.seed))
+    result = _result(end, model, dict(measured)) | {"system": system, "data": data, "model": str(out / "model")}
+    if first:
+        save_model(out / "model", model, _card(result, options.seed))
     return result
 
 
-def _result(end: "Progress", weights: int, measured: dict[str, float]) -> dict[str, Any]:
+def _weights(model: Any) -> int:
+    """Returns the number of weights."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def _result(end: "Progress", model: Any, measured: dict[str, float]) -> dict[str, Any]:
     """Returns what a run came to."""
+    from intermodal.types import Embeds
+
     return {
         "samples": end.samples,
         "steps": end.step,
         "seconds": end.seconds,
         "samples_per_s": end.samples_per_s,
         "loss": end.losses.get("loss"),
-        "weights": weights,
-        "dev_recall_at_1": measured,
+        "weights": _weights(model),
+        "dev_recall_at_1" if isinstance(model, Embeds) else "dev": measured,
     }
 
 
 def _dev(
     model: Any, data: str, fields: tuple[str, ...], measured: dict[str, float]
 ) -> Callable[[int], dict[str, float]] | None:
-    """Returns what measures Recall@1 on the dev split and keeps it in ``measured``; None without a dev split."""
+    """Returns what measures a model on the dev split and keeps it in ``measured``; None without such a split.
+
+    A model that embeds is measured by Recall@1, a codec by what it keeps; None for any other.
+    """
     from intermodal.data.sources import open_source
     from intermodal.errors import InvalidData, UnknownName
-    from intermodal.evaluation.protocols import any_to_any
+    from intermodal.types import Codes, Embeds
 
+    if not isinstance(model, Embeds | Codes):
+        return None
     size = {"size": DEV_SCENES} if data == "diorama" else {}
     try:
         source = open_source(data, "dev", fields=fields or None, **size)
@@ -128,15 +152,35 @@ def _dev(
         return None
 
     def measure(step: int) -> dict[str, float]:
-        pairs = any_to_any(model, source)["pairs"]
-        measured.update({name: pair["recall_at_1"] for name, pair in pairs.items()})
-        best = sorted(measured, key=lambda name: -measured[name])
-        mean = sum(measured.values()) / max(1, len(measured))
-        shown = "  ".join(f"{name} {measured[name]:.2f}" for name in (*best[:2], *best[2:][-1:]))
-        say(f"step {step}: Recall@1 on {len(source)} unseen samples, mean {mean:.2f}; best and worst {shown}")
+        measured.update(_found(model, source) if isinstance(model, Embeds) else _kept(model, source))
+        if isinstance(model, Embeds):
+            best = sorted(measured, key=lambda name: -measured[name])
+            mean = sum(measured.values()) / max(1, len(measured))
+            shown = "  ".join(f"{name} {measured[name]:.2f}" for name in (*best[:2], *best[2:][-1:]))
+            say(f"step {step}: Recall@1 on {len(source)} unseen samples, mean {mean:.2f}; best and worst {shown}")
+        else:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in measured.items())
+            say(f"step {step}: on {len(source)} unseen samples {shown}")
         return dict(measured)
 
     return measure
+
+
+def _found(model: Any, source: Any) -> dict[str, float]:
+    """Returns Recall@1 of every direction."""
+    from intermodal.evaluation.protocols import any_to_any
+
+    return {name: pair["recall_at_1"] for name, pair in any_to_any(model, source)["pairs"].items()}
+
+
+def _kept(model: Any, source: Any) -> dict[str, float]:
+    """Returns what a codec keeps, and what is still read in it where the data knows its scenes."""
+    from intermodal.evaluation.codes import keeps
+
+    kept = keeps(model, source)
+    figures = {name: kept[name] for name in ("absolute_error", "variance_lost", "share_used", "perplexity")}
+    read = kept.get("read", {})
+    return figures | {name: read[name] for name in ("attribute_accuracy", "scene_accuracy") if name in read}
 
 
 def _card(result: dict[str, Any], seed: int) -> str:

@@ -61,6 +61,9 @@ def ahead(function: Callable[[A], R], arguments: Iterable[A], prefetch: int, wor
     An error comes where its result would have. When the iterator is closed, or ends by an error, what has not begun is
     dropped, what has is waited for, and the threads end.
 
+    Within these threads torch computes with one thread each: a team of their own, as large as that of the training step
+    beside them, would leave both teams waiting for each other at every operation.
+
     Args:
         function: called in ``workers`` threads, with the context variables of the caller.
         arguments: taken one by one, at most ``prefetch`` before their turn; may be endless.
@@ -72,12 +75,14 @@ def ahead(function: Callable[[A], R], arguments: Iterable[A], prefetch: int, wor
         return
     waiting: deque[Future[R]] = deque()
     rest = iter(arguments)
-    pool = ThreadPoolExecutor(workers, "batches")
+    torch.get_num_threads()  # settles that of the caller before the workers' is set
+    pool = ThreadPoolExecutor(workers, "batches", initializer=torch.set_num_threads, initargs=(1,))
     try:
         for argument in islice(rest, prefetch):
             waiting.append(pool.submit(contextvars.copy_context().run, function, argument))
         while waiting:
             result = waiting.popleft().result()
+            torch.set_num_threads(torch.get_num_threads())  # other threads that begin take the number set last
             for argument in islice(rest, 1):
                 waiting.append(pool.submit(contextvars.copy_context().run, function, argument))
             yield result
@@ -153,18 +158,20 @@ class Loader:
             )
         return rows
 
-    def batch(self, step: int) -> dict[str, Batch]:
-        """Returns batch ``step``: a function of the step and of nothing that happened before.
+    def batch(self, step: int, part: slice | None = None) -> dict[str, Batch]:
+        """Returns batch ``step``, or some of its rows: a function of the step and of nothing that happened before.
 
         Raises:
             InvalidData: no row of the whole source has any of the fields.
         """
         epoch = step // self.steps_per_epoch
         source = self.source.at_epoch(epoch) if isinstance(self.source, Varies) else self.source
-        index = self.index(step)
+        whole = self.index(step)
+        index = whole if part is None else whole[part]
         samples = source.samples(index.tolist())
         if not all(self._usable(sample) for sample in samples):
-            samples = self._filled(source, step, index, samples)
+            first = len(whole) + (part.start or 0 if part else 0)  # parts should not all take the same rows
+            samples = self._filled(source, step, first, index, samples)
         return collate(samples, self.preprocessors)
 
     def steps(self, first: int = 0, last: int | None = None) -> Iterator[dict[str, Batch]]:
@@ -176,6 +183,14 @@ class Loader:
         if first < 0 or (last is not None and last < first):
             raise InvalidValue(f"steps {first} to {last} were asked for; give 0 <= first <= last")
         return ahead(self.batch, count(first) if last is None else range(first, last), self.prefetch, self.workers)
+
+    def pieces(self, first: int, last: int, parts: Sequence[slice]) -> Iterator[dict[str, Batch]]:
+        """Yields for each of the batches ``first`` to ``last - 1`` the rows of each part, prefetched one by one.
+
+        A part is padded to its own longest item, and ``prefetch`` counts parts: no batch is ever held as a whole.
+        """
+        numbered = ((step, part) for step in range(first, last) for part in parts)
+        return ahead(lambda which: self.batch(*which), numbered, self.prefetch, self.workers)
 
     def with_sampler(self, sampler: Callable[[int], Sequence[int]] | None) -> "Loader":
         """Returns the same loader with another sampler."""
@@ -198,15 +213,18 @@ class Loader:
         return any(name in sample for name in self.preprocessors)
 
     def _filled(
-        self, source: Source, step: int, index: Int64[np.ndarray, " B"], samples: Sequence[Sample]
+        self, source: Source, step: int, skip: int, index: Int64[np.ndarray, " B"], samples: Sequence[Sample]
     ) -> list[Sample]:
-        """Returns the samples, each useless one replaced by the next useful row of the epoch that is not among them."""
+        """Returns the samples, each useless one replaced by the next useful row of the epoch that is not among them.
+
+        The search begins ``skip`` rows after the first of the batch.
+        """
         good = [self._usable(sample) for sample in samples]
         taken = {int(i) for i, fit in zip(index, good, strict=True) if fit}
         spare: list[Sample] = []
-        missing, skip = good.count(False), len(index)
-        number = missing
-        while len(spare) < missing and skip < len(index) + len(source):
+        missing = number = good.count(False)
+        last = skip + len(source)
+        while len(spare) < missing and skip < last:
             rows = [i for i in self._order(step, skip, number).tolist() if i not in taken]
             taken.update(rows)
             spare += [sample for sample in source.samples(rows) if self._usable(sample)]

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from intermodal.layers.attention import Attention
+from intermodal.layers.attention import Attention, Join
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -69,5 +69,13 @@ class Block(nn.Module):
         x = x + self.dropout(self.attend_self(self.norm_self(x), mask, causal=causal))
         if self.has_context and context is not None:
             x = x + self.dropout(self.attend_cross(self.norm_cross(x), context_mask, context))
+        after: Tensor = x + self.dropout(self.mlp_out(self.activation(self.mlp_in(self.norm_mlp(x)))))
+        return after
+
+    def extend(
+        self, x: Float[Tensor, "B T D"], join: Join, allowed: Bool[Tensor, "B #T S"] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Returns the tokens after this layer, computed piece by piece: see ``Attention.extend``."""
+        x = x + self.dropout(self.attend_self.extend(self.norm_self(x), join, allowed))
         after: Tensor = x + self.dropout(self.mlp_out(self.activation(self.mlp_in(self.norm_mlp(x)))))
         return after

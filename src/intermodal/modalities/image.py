@@ -6,7 +6,7 @@ fifth of the time.
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -183,6 +183,20 @@ class ImagePreprocessor:
         Raises:
             InvalidValue: an item is no picture, or there is none.
         """
+        return self._batch(items, self._normalised)
+
+    def raw(self, items: Sequence[Image | None]) -> Batch:
+        """Returns the same as bytes, of which ``colours`` makes what ``__call__`` gives."""
+        return self._batch(items, lambda pixels: torch.from_numpy(pixels).permute(0, 3, 1, 2))
+
+    @property
+    def colours(self) -> tuple[Float32[Tensor, " 3"], Float32[Tensor, " 3"]]:
+        """Per channel what a byte is multiplied by and what is then added: ``(x / 255 - mean) / std``."""
+        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (self.mean, self.std))
+        return (1 / (255 * std)).float(), (-mean / std).float()
+
+    def _batch(self, items: Sequence[Image | None], values_of: Callable[[np.ndarray], Tensor]) -> Batch:
+        """Returns the fitted pictures as ``values_of`` makes them of their bytes."""
         if not items:
             raise InvalidValue("there are no pictures to preprocess; give at least one")
         for item in items:
@@ -190,17 +204,16 @@ class ImagePreprocessor:
                 raise InvalidValue(f"a picture was expected, not {type(item).__name__}")
         there = [item is not None for item in items]
         arrays = self._fitted([item.pixels for item in items if item])
-        values = self._normalised(np.stack(arrays)) if arrays else torch.zeros(0, 3, self.height, self.width)
+        values = values_of(np.stack(arrays or [np.zeros((self.height, self.width, 3), np.uint8)]))[: len(arrays)]
         if not all(there):
-            colours, values = values, torch.zeros(len(items), 3, self.height, self.width)
-            values[torch.tensor(there)] = colours
+            fitted, values = values, values.new_zeros(len(items), 3, self.height, self.width)
+            values[torch.tensor(there)] = fitted
         tokens = (self.height // self.patch) * (self.width // self.patch)
         return Batch(values, torch.tensor(there)[:, None].repeat(1, tokens))
 
     def _normalised(self, pixels: UInt8[np.ndarray, "B H W 3"]) -> Float32[Tensor, "B 3 H W"]:
         """Returns ``(x / 255 - mean) / std``, a few pictures at a time: they stay in the processor's cache."""
-        mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (self.mean, self.std))
-        scale, shift = (1 / (255 * std)).float(), (-mean / std).float()
+        scale, shift = (v[:, None, None] for v in self.colours)
         stack = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         values = torch.empty(stack.shape)
         few = max(1, 65_536 // (self.height * self.width))

@@ -1,22 +1,32 @@
 """Contrastive losses over pairs of unit vectors: InfoNCE and the pairwise sigmoid loss.
 
-Both compare every row of ``a`` with every row of ``b``; a Boolean matrix says which pairs belong together, several per
-row allowed, so that equal captions need not count as negatives. All is computed in fp32 at least, also under autocast.
+Both compare every row of ``a`` with every row of ``b``. Which pairs belong together is said by a Boolean matrix,
+several per row allowed, or by a group per row, so that equal captions need not count as negatives. All is computed in
+fp32 at least, also under autocast, except for what ``precision`` says.
 
-Notable: InfoNCE works through ``a`` in blocks of rows and, where there is more than one, computes each block again for
-the gradient, so that memory grows with the block and not with the square of the batch. Value and gradient are the same.
+Notable: neither loss holds the matrix of all similarities when it is large; ``objectives/tiles.py`` goes through it
+tile by tile. InfoNCE of a large batch may use products in bf16; whether they are exact enough is measured on some rows
+each time. Where the softmax sits on few pairs, as late in training, they are not, and fp32 is used.
 Left out: gathering over processes and gradient caching, which belong to the training loop.
 """
 
+from typing import Literal, get_args
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from intermodal.errors import InvalidValue
+from intermodal import runtime
+from intermodal.errors import InvalidValue, UnknownName
+from intermodal.objectives.tiles import InfoNCE, Sigmoid, Truth, backward, forward, holds
 
-BLOCK_ENTRIES = 2**24
-"""Similarities held at once by default: 64 MiB in fp32, all of a batch of 4,096."""
+Precision = Literal["auto", "fp32", "bf16"]
+CHUNK = 1024
+"""Rows of a matrix of positives that are made into numbers at once."""
+SAMPLE = 128
+"""Rows of each side on which bf16 is tried."""
+TOLERANCE = 8e-5
+"""Relative error of their gradient up to which it is taken."""
 
 
 def info_nce(
@@ -26,8 +36,10 @@ def info_nce(
     positives: Bool[Tensor, "A B"] | None = None,
     weights: Float[Tensor, " A"] | None = None,
     block: int | None = None,
+    groups: Int64[Tensor, " A"] | None = None,
+    precision: Precision = "auto",
 ) -> Float[Tensor, ""]:
-    """Returns the symmetric InfoNCE loss in nats: how badly each row finds its partner among all, in both directions.
+    """Returns the symmetric InfoNCE loss in nats, 0 or more: how badly each row finds its partner, in both directions.
 
     For a row with several positives the log-likelihood is averaged over them (outside the logarithm). A row or column
     without any is ignored as a query but stays a negative for the others. With nothing positive at all the loss is 0.
@@ -39,48 +51,47 @@ def info_nce(
         scale: inverse temperature, above 0; the logits are ``scale * a @ b.T``.
         positives: which pairs belong together; default: row i of ``a`` with row i of ``b`` only.
         weights: how much the pairs of each row of ``a`` count, 0 or more; default 1. Only ratios matter. A row of
-            weight 0 is still a negative.
-        block: rows of ``a`` compared at once; default: so many that at most ``BLOCK_ENTRIES`` similarities are held.
+            weight 0 is still a negative. They get no gradient.
+        block: rows of ``a`` compared at once; default: the choice of ``objectives/tiles.py``.
+        groups: in place of ``positives``, for large batches: rows i and j belong together where these are equal.
+        precision: of the matrix products: ``fp32`` (fp64 for such rows) or ``bf16``; ``auto`` takes bf16 where not all
+            similarities are held, the device multiplies it, and the gradient of a sample is within ``TOLERANCE``.
 
     Raises:
-        InvalidValue: ``a`` and ``b`` differ in length and no ``positives`` are given, these or the ``weights`` are not
-            of the right shape, or ``block`` is below 1.
+        InvalidValue: ``a`` and ``b`` differ in length and no ``positives`` are given, these, the ``groups`` or the
+            ``weights`` are not of the right shape, or ``block`` is below 1.
+        UnknownName: there is no such precision.
 
     Source: van den Oord et al. 2018, arXiv 1807.03748, eq. 4; symmetric as in CLIP, arXiv 2103.00020, fig. 3; several
-    positives as in supervised contrastive learning, arXiv 2004.11362, eq. 2.
+    positives as in supervised contrastive learning, arXiv 2004.11362, eq. 2; exponentials kept out of memory as in
+    FlashAttention, arXiv 2205.14135, and, for this loss, Inf-CL, arXiv 2410.17243.
     """
     if block is not None and block < 1:
         raise InvalidValue(f"block is {block}; give at least 1 row")
-    check_pairs(a, b, positives)
+    if precision not in get_args(Precision):
+        raise UnknownName("precision", precision, get_args(Precision))
+    check_pairs(a, b, positives, groups)
     if weights is not None and tuple(weights.shape) != (len(a),):
         raise InvalidValue(f"weights is {tuple(weights.shape)}; give one weight per row of a, ({len(a)},)")
     with torch.autocast(a.device.type, enabled=False):
         a, b = _wide(a), _wide(b)
-        to_b, to_a = _pair_weights(a, b, positives, weights)
-        rows = block or max(1, BLOCK_ENTRIES // max(1, len(b)))
-        starts = range(0, len(a), rows)
-        gains, column_sums, column_gains = [], [], []
-        for start in starts:
-            own = slice(start, start + rows)
-            arguments = (a[own], b, scale, to_b[own], to_a[own], start)
-            parts = _block(*arguments) if len(starts) == 1 else checkpoint(_block, *arguments, use_reentrant=False)
-            gains.append(parts[0])
-            column_sums.append(parts[1])
-            column_gains.append(parts[2])
-        if not gains or not len(b):
+        if not len(a) or not len(b):
             return (a.sum() + b.sum()) * 0.0
-        log_sums = torch.stack(column_sums).logsumexp(dim=0)
-        row_loss = torch.cat(gains).sum() / _total(to_b)
-        column_weight = to_a if to_a.dim() == 1 else to_a.sum(dim=0)
-        column_loss = (column_weight * log_sums - torch.stack(column_gains).sum(dim=0)).sum() / _total(to_a)
-        return (row_loss + column_loss) / 2
+        factor = torch.as_tensor(scale, dtype=a.dtype, device=a.device)
+        with torch.no_grad():
+            truth = _truth(a, b, positives, weights, groups)
+            low = precision == "bf16"
+            if precision == "auto" and block is None and positives is None and not holds(a, b, block):
+                low = a.dtype == torch.float32 and runtime.has_bf16(a.device) and _bf16_fits(a, b, factor)
+        loss: Tensor = InfoNCE.apply(a, b, factor, truth, block, low)  # type: ignore[no-untyped-call]
+        return loss
 
 
-def check_pairs(a: Tensor, b: Tensor, positives: Tensor | None) -> None:
+def check_pairs(a: Tensor, b: Tensor, positives: Tensor | None, groups: Tensor | None = None) -> None:
     """Raises unless ``positives`` has one truth value per pair, or is absent and both sides have equally many rows.
 
     Raises:
-        InvalidValue: see above.
+        InvalidValue: see above; or there is not one group per row, or both are given.
     """
     if positives is None and len(a) != len(b):
         raise InvalidValue(
@@ -88,45 +99,13 @@ def check_pairs(a: Tensor, b: Tensor, positives: Tensor | None) -> None:
         )
     if positives is not None and tuple(positives.shape) != (len(a), len(b)):
         raise InvalidValue(f"positives is {tuple(positives.shape)}; give one truth value per pair, {(len(a), len(b))}")
+    if groups is not None and (positives is not None or tuple(groups.shape) != (len(a),)):
+        raise InvalidValue(f"groups is {tuple(groups.shape)}; give one per row, ({len(a)},), and no positives besides")
 
 
 def _wide(x: Tensor) -> Tensor:
     """Returns ``x`` in fp32, or as it is where it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _total(weights: Tensor) -> Tensor:
-    """Returns the sum, and 1 in place of 0, where there is nothing to divide."""
-    total = weights.sum()
-    return torch.where(total > 0, total, torch.ones_like(total))
-
-
-def _pair_weights(a: Tensor, b: Tensor, positives: Tensor | None, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Returns each pair's weight as an answer to its row and to its column: ``(A, B)``, or ``(A,)`` of the diagonal."""
-    rows = torch.ones(len(a), dtype=a.dtype, device=a.device) if weights is None else weights.to(a)
-    if positives is None:
-        return rows, rows
-    pairs = positives.to(a.dtype)
-    to_b = pairs * (rows / pairs.sum(dim=1).clamp_min(1.0))[:, None]
-    to_a = pairs * rows[:, None] / pairs.sum(dim=0).clamp_min(1.0)
-    return to_b, to_a
-
-
-def _block(
-    a: Tensor, b: Tensor, scale: Tensor | float, to_b: Tensor, to_a: Tensor, start: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the loss of some rows, the columns' log-sums over these rows, and the columns' weighted logits."""
-    logits = (a @ b.T) * scale
-    if to_b.dim() == 1:
-        own = logits.diagonal(offset=start)
-        row_loss = to_b * (logits.logsumexp(dim=1) - own)
-        column_gain = torch.zeros_like(logits[0]).index_add(
-            0, torch.arange(start, start + len(a), device=a.device), to_a * own
-        )
-    else:
-        row_loss = to_b.sum(dim=1) * logits.logsumexp(dim=1) - (to_b * logits).sum(dim=1)
-        column_gain = (to_a * logits).sum(dim=0)
-    return row_loss, logits.logsumexp(dim=0), column_gain
 
 
 def sigmoid_loss(
@@ -135,6 +114,7 @@ def sigmoid_loss(
     scale: Float[Tensor, ""] | float,
     bias: Float[Tensor, ""] | float,
     positives: Bool[Tensor, "A B"] | None = None,
+    groups: Int64[Tensor, " A"] | None = None,
 ) -> Float[Tensor, ""]:
     """Returns the pairwise sigmoid loss in nats: each pair is one yes-or-no question, summed, over the rows of ``a``.
 
@@ -144,16 +124,63 @@ def sigmoid_loss(
         scale: inverse temperature, above 0; the paper starts at 10.
         bias: added to every logit; the paper starts at -10, because nearly all pairs are negative.
         positives: which pairs belong together; default: row i of ``a`` with row i of ``b`` only.
+        groups: in place of ``positives``, for large batches: rows i and j belong together where these are equal.
 
     Raises:
-        InvalidValue: ``a`` and ``b`` differ in length and no ``positives`` are given.
+        InvalidValue: ``a`` and ``b`` differ in length and no ``positives`` are given, or these or the ``groups`` are
+            not of the right shape.
 
     Source: SigLIP, Zhai et al. 2023, arXiv 2303.15343, section 3.2 and algorithm 1.
     """
-    check_pairs(a, b, positives)
+    check_pairs(a, b, positives, groups)
     with torch.autocast(a.device.type, enabled=False):
         a, b = _wide(a), _wide(b)
-        logits = (a @ b.T) * scale + bias
-        together = torch.eye(len(a), dtype=torch.bool, device=a.device) if positives is None else positives
-        signed = torch.where(together, logits, -logits)
-        return -torch.nn.functional.logsigmoid(signed).sum() / max(1, len(a))
+        if not len(a) or not len(b):
+            return (a.sum() + b.sum()) * 0.0
+        numbers = [torch.as_tensor(x, dtype=a.dtype, device=a.device) for x in (scale, bias)]
+        loss: Tensor = Sigmoid.apply(a, b, *numbers, groups if positives is None else positives)  # type: ignore[no-untyped-call]
+        return loss
+
+
+def _truth(a: Tensor, b: Tensor, positives: Tensor | None, weights: Tensor | None, groups: Tensor | None) -> Truth:
+    """Returns the weights of all log-sums and pairs."""
+    each = torch.ones(len(a), dtype=a.dtype, device=a.device) if weights is None else weights.to(a)
+    if positives is not None:
+        per_row, per_column = positives.sum(dim=1), positives.sum(dim=0)
+        parts = zip(each.split(CHUNK), positives.split(CHUNK), strict=True)
+        columns = torch.stack([weight @ some.to(a.dtype) for weight, some in parts]).sum(dim=0)
+        return _several(positives, each, per_row, per_column, columns)
+    if groups is not None:
+        group, count = torch.unique(groups, return_inverse=True, return_counts=True)[1:]
+        if int(count.max()) > 1:
+            columns = each.new_zeros(len(count)).index_add_(0, group, each)[group]
+            return _several(group.int(), each, count[group], count[group], columns)
+    share = each / _total(each)
+    return Truth(share / 2, share / 2, share)
+
+
+def _several(together: Tensor, each: Tensor, per_row: Tensor, per_column: Tensor, columns: Tensor) -> Truth:
+    """Returns the weights where several belong together: how many in each row and column, their weights added up."""
+    rows, columns = each * (per_row > 0), columns / per_column.clamp_min(1)
+    half_rows, half_columns = 0.5 / _total(rows), 0.5 / _total(columns)
+    several = (each, half_rows / per_row.clamp_min(1), half_columns / per_column.clamp_min(1))
+    return Truth(rows * half_rows, columns * half_columns, together=together, several=several)
+
+
+def _total(weights: Tensor) -> Tensor:
+    """Returns the sum, and 1 in place of 0, where there is nothing to divide."""
+    total = weights.sum()
+    return torch.where(total > 0, total, torch.ones_like(total))
+
+
+def _bf16_fits(a: Tensor, b: Tensor, scale: Tensor) -> bool:
+    """Returns whether products in bf16 give some rows and columns the gradient that fp32 gives them."""
+    for x, y in ((a, b), (b, a)):
+        some = x[:SAMPLE]
+        share = x.new_full((len(some),), 1 / len(some))
+        truth = Truth(share, y.new_zeros(len(y)), share)
+        made = (forward(some, y, scale.item(), truth, SAMPLE, low) for low in (False, True))
+        exact, rough = (backward(logits, sums, truth, (True, False))[0] for logits, sums in made)
+        if not float((rough - exact).norm()) <= TOLERANCE * float(exact.norm()):
+            return False
+    return True

@@ -7,26 +7,27 @@
 Follows: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv 2103.00020,
 figure 3; binding modalities that never met through a third as in ImageBind, arXiv 2305.05665; the sigmoid form of
 SigLIP, arXiv 2303.15343. Changed: a temperature per pair of fields, since pairs share different amounts of what there
-is to tell; equal texts in a batch count as positives of each other. Left out: gathering over processes.
+is to tell; equal texts in a batch count as positives of each other. Gathering over processes is the training loop's.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from intermodal import catalog
+from intermodal import catalog, runtime
+from intermodal.encoders.inference import batch_of, pooled
 from intermodal.encoders.tower import TowerConfig, encoder
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.objectives.contrastive import info_nce, sigmoid_loss
-from intermodal.types import Batch, Encoded, Item
+from intermodal.types import Batch, Encoded, Item, Symbols
 
 OBJECTIVES = ("info_nce", "sigmoid")
 SCALE_MAX = math.log(100.0)  # as in the paper: beyond that the loss jumps on single pairs
@@ -81,12 +82,13 @@ class Config:
 
 
 class Clip(nn.Module):
-    """Towers, heads and temperatures. Trains, Embeds, Scores, Classifies."""
+    """Towers, heads and temperatures. Trains, Represents, Embeds, Scores, Classifies."""
 
     def __init__(self, config: Config, encoders: Mapping[str, nn.Module]) -> None:
         """Assembles built encoders, one per tower of ``config``."""
         super().__init__()
         self.config = config
+        self.precision: str | None = None  # to embed in; None for the default
         self.preprocessors = {name: tower.preprocessor for name, tower in config.towers.items()}
         self.encoders = nn.ModuleDict(encoders)
         self.heads = nn.ModuleDict(
@@ -127,44 +129,46 @@ class Clip(nn.Module):
 
     def losses(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
         """Returns one contrastive loss per trained pair that meets in two rows or more, divided by how many do."""
-        here = {name: part for name, part in batch.items() if name in self.config.towers and bool(part.mask.any())}
-        rows = {name: self.vectors(name, part) for name, part in here.items()}
+        return self.losses_of(self.represent(batch))
+
+    def represent(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """Returns per row of each field its unit vector (``image``), and whether it is there (``image.present``).
+
+        Where equal texts are positives, also a number that stands for the words (``text.words``).
+        """
+        rows: dict[str, Tensor] = {}
+        for name, part in batch.items():
+            if name not in self.config.towers:
+                continue
+            rows[f"{name}.present"] = part.present
+            if bool(part.mask.any()):
+                rows[name] = self.vectors(name, part)
+            else:
+                rows[name] = torch.zeros(len(part), self.config.width, device=part.mask.device)
+            if self.config.equal_texts and part.values.dim() == 2 and not part.values.is_floating_point():
+                rows[f"{name}.words"] = words(part)
+        return rows
+
+    def losses_of(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the losses of what ``represent`` gave for the rows of one batch, or of several."""
         meeting = {}
         for a, b in self.pairs:
             if a in rows and b in rows:
-                both = here[a].present & here[b].present
+                both = rows[f"{a}.present"] & rows[f"{b}.present"]
                 if int(both.sum()) > 1:
                     meeting[a, b] = both
         result = {}
         for (a, b), both in meeting.items():
             name = f"{a}-{b}"
-            loss = self._loss(name, rows[a][both], rows[b][both], self._positives(here.values(), both))
-            result[name] = loss / len(meeting)
+            mine, theirs = (rows[x] if bool(both.all()) else rows[x][both] for x in (a, b))
+            result[name] = self._loss(name, mine, theirs, _groups(rows, both)) / len(meeting)
         return result
 
-    def _loss(self, name: str, a: Tensor, b: Tensor, positives: Tensor | None) -> Tensor:
+    def _loss(self, name: str, a: Tensor, b: Tensor, groups: Tensor | None) -> Tensor:
         scale = self.log_scales[name].clamp(max=SCALE_MAX).exp()
         if self.config.objective == "sigmoid":
-            return sigmoid_loss(a, b, scale, self.biases[name], positives)
-        return info_nce(a, b, scale, positives)
-
-    def _positives(self, parts: Iterable[Batch], both: Bool[Tensor, " B"]) -> Bool[Tensor, "N N"] | None:
-        """Returns which rows say the same in words, or None where no text is equal to another.
-
-        To InfoNCE between a text and something else this makes no difference, value and gradient, since equal texts
-        have equal vectors; it does to the sigmoid loss and between two fields that are not text.
-        """
-        if not self.config.equal_texts:
-            return None
-        for part in parts:
-            if part.values.dim() == 2 and not part.values.is_floating_point():
-                known = part.present[both]
-                groups = torch.unique((part.values * part.mask)[both], dim=0, return_inverse=True)[1]
-                same: Tensor = (groups[:, None] == groups[None, :]) & known[:, None] & known[None, :]
-                same.fill_diagonal_(True)
-                if int(same.sum()) > len(same):
-                    return same
-        return None
+            return sigmoid_loss(a, b, scale, self.biases[name], groups=groups)
+        return info_nce(a, b, scale, groups=groups)
 
     # ---- Embeds, Scores, Classifies
 
@@ -181,16 +185,19 @@ class Clip(nn.Module):
         raise Unsupported(f"this model has no tower for {modality}; it reads {', '.join(known)}")
 
     @torch.no_grad()
-    def embed(self, items: Sequence[Item], fields: str | None = None, batch_size: int = 64) -> Float[Tensor, "N D"]:
+    def embed(
+        self, items: Sequence[Item], fields: str | None = None, batch_size: int = 64, precision: str | None = None
+    ) -> Float[Tensor, "N D"]:
         """Returns one unit vector per item, in the order given, modalities mixed at will.
 
         Args:
             items: N items.
             fields: the field whose tower reads them all; default: by each item's modality, the first tower for it.
-            batch_size: items computed together; does not change the result.
+            batch_size: items prepared together, of symbols 16 times as many; does not change the result.
+            precision: fp32, bf16 or int8; default: that of the model, else what ``runtime.embedding_precision`` says.
 
         Raises:
-            Unsupported: an item's modality has no tower.
+            Unsupported: an item's modality has no tower, or the device cannot compute in that precision.
             UnknownName: there is no tower of the name ``fields``.
         """
         if fields is not None and fields not in self.config.towers:
@@ -199,15 +206,20 @@ class Clip(nn.Module):
         for i, item in enumerate(items):
             where.setdefault(fields or self.field_of(item.modality), []).append(i)
         training, device = self.training, self.log_scales[next(iter(self.log_scales))].device
-        self.eval()
+        if training:
+            self.eval()
         result = torch.zeros(len(items), self.config.width, device=device)
         for name, index in where.items():
-            for start in range(0, len(index), batch_size):
-                part = index[start : start + batch_size]
-                batch = self.preprocessors[name]([items[i] for i in part]).to(device)
-                rows = self.vectors(name, batch) - self.get_buffer(f"centre_{name}")
-                result[part] = F.normalize(rows, dim=-1)
-        self.train(training)
+            tower, centre = self.config.towers[name], self.get_buffer(f"centre_{name}")
+            chosen = runtime.embedding_precision(precision or self.precision, device, tower.width)
+            size = 16 * batch_size if isinstance(tower.preprocessor.layout, Symbols) else batch_size
+            for start in range(0, len(index), size):
+                part = index[start : start + size]
+                batch = batch_of(self.encoders[name], tower.preprocessor, [items[i] for i in part]).to(device)
+                rows = self.heads[name](pooled(self.encoders[name], batch, chosen, tower.preprocessor))
+                result[part] = F.normalize(F.normalize(rows, dim=-1) - centre, dim=-1)
+        if training:
+            self.train()
         return result
 
     def score(self, a: Sequence[Item], b: Sequence[Item]) -> Float[Tensor, "A B"]:
@@ -243,6 +255,39 @@ class Clip(nn.Module):
             if name not in self.config.towers:
                 raise UnknownName("tower", name, self.config.towers)
             self.get_buffer(f"centre_{name}").copy_(centre)
+
+
+def words(batch: Batch) -> Int64[Tensor, " B"]:
+    """Returns a number, 0 or more, per row of ids: equal where all real ids are, else all but surely different.
+
+    Each id is mixed with its place into 64 bits and these are added up, so padding does not matter. Source of the
+    mixing: Steele et al. 2014, "Fast splittable pseudorandom number generators" (SplitMix64).
+    """
+    x = (
+        batch.values.long()
+        + torch.arange(1, batch.values.shape[1] + 1, device=batch.values.device) * -0x61C8864680B583EB
+    )
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        x = (x ^ (x >> shift & (1 << 64 - shift) - 1)) * factor
+    x = x ^ (x >> 31 & (1 << 33) - 1)
+    return (x * batch.mask).sum(dim=1) & (1 << 63) - 1
+
+
+def _groups(rows: Mapping[str, Tensor], both: Bool[Tensor, " B"]) -> Int64[Tensor, " N"] | None:
+    """Returns a number per row, equal where they say the same in words; None where no text is equal to another.
+
+    The first field of words in which some are equal decides; a row without words is equal to none. This changes nothing
+    of InfoNCE between a text and another field, because rows of equal text have equal vectors; it does to the sigmoid
+    loss and between two fields that are not text.
+    """
+    for name, found in rows.items():
+        if name.endswith(".words"):
+            number = found[both]
+            alone = -1 - torch.arange(len(number), device=number.device)
+            number = torch.where(rows[f"{name.removesuffix('.words')}.present"][both], number, alone)
+            if len(torch.unique(number)) < len(number):
+                return number
+    return None
 
 
 def build(config: Config) -> Clip:

@@ -1,7 +1,8 @@
-"""Text to whole numbers and back: words, bytes, and byte pairs.
+"""Text to whole numbers and back: words, bytes, and byte pairs; and codebooks, which do it with vectors.
 
-Each tokenizer is a frozen dataclass of numbers, strings and tuples of strings, so that it is saved as JSON inside the
-model it belongs to. Ids in the range of ``vocab_size`` are all there is between them and a model.
+Each is a frozen dataclass of numbers, strings and tuples of strings, so that it is saved as JSON inside the model it
+belongs to. Ids in the range of ``vocab_size`` are all there is between a tokenizer of text and a model. What a codebook
+holds is learnt, so its record builds a module, with an interface of its own: see ``codebook.py``.
 """
 
 from collections.abc import Sequence

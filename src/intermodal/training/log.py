@@ -60,6 +60,22 @@ class RunLog:
             self._events.close()
 
 
+class NoLog:
+    """Writes nothing: for the processes of a run that are not its first."""
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def __enter__(self) -> "NoLog":
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Does nothing."""
+
+
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Returns the lines of a run's log; a last line cut off by a kill is left out."""
     path = folder / "log.jsonl"

@@ -2,11 +2,11 @@
 
 Batches come by number, so that a run resumed from a checkpoint sees what an uninterrupted one would have seen and ends
 with the same weights. Gradient accumulation averages gradients of smaller batches; it adds no negatives to a
-contrastive loss.
+contrastive loss: ``micro_batch`` does, see ``caching.py``. Several processes share each batch, see ``processes.py``.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,9 +17,12 @@ from torch.optim import Optimizer
 
 from intermodal import runtime
 from intermodal.errors import InvalidValue, UnknownName
+from intermodal.training.caching import measure, pieces
 from intermodal.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from intermodal.training.log import RunLog
+from intermodal.training.log import NoLog, RunLog
 from intermodal.training.optimizer import OPTIMIZERS, optimizers, rate
+from intermodal.training.processes import ALONE, Processes, current
+from intermodal.training.processes import parts as shares
 from intermodal.training.watch import Watch, logger
 from intermodal.types import Batch
 
@@ -47,6 +50,7 @@ class Options:
         warmup_steps: linear rise of the learning rate.
         clip_norm: the gradient's norm is cut to this.
         accumulate: batches per optimizer step; their gradients are averaged.
+        micro_batch: rows computed at once, to save memory; the gradient is that of the whole batch. 0 for all.
         minutes: stop after so much training time even if steps are left; the schedule then follows the time.
         precision: fp32 or bf16; None for the best of the device.
         seed: of what is random in the loop.
@@ -63,6 +67,7 @@ class Options:
     warmup_steps: int = 50
     clip_norm: float = 1.0
     accumulate: int = 1
+    micro_batch: int = 0
     minutes: float | None = None
     precision: str | None = None
     seed: int = 0
@@ -79,6 +84,8 @@ class Options:
             )
         if self.optimizer not in OPTIMIZERS:
             raise UnknownName("optimizer", self.optimizer, OPTIMIZERS)
+        if self.micro_batch < 0:
+            raise InvalidValue(f"micro_batch is {self.micro_batch}; give at least 1 row, or 0 for the whole batch")
         if self.minutes is not None and self.minutes <= 0:
             raise InvalidValue(f"minutes is {self.minutes}; give more than 0, or leave it out")
 
@@ -135,25 +142,28 @@ def train(
     runtime.seed(options.seed)
     made = optimizers(model, options.optimizer, options.learning_rate, options.matrix_rate, options.weight_decay)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}
+    among = current()
+    parts = shares(batches.batch_size, options.micro_batch, among)
     found = checkpoints(run)
     if found and not resume:
         raise InvalidValue(f"{run} holds a run of {found[-1].name}: go on with --resume, or give another folder")
     if found:
         state = load_checkpoint(found[-1], model, made)
-    with RunLog(run, resume_step=state["step"] if found else None) as log:
-        loop = _Loop(model, made, options, log, state, say)
+    among.same_weights(model)
+    with RunLog(run, resume_step=state["step"] if found else None) if among.first else NoLog() as log:
+        loop = Loop(model, made, options, log, state, say, among, parts)
         try:
-            _run(loop, batches, run, evaluate, on_step)
+            _run(loop, batches, run, evaluate if among.first else None, on_step)
         except KeyboardInterrupt:
-            save_checkpoint(run, loop.step, model, made, {"seconds": loop.seconds})
+            loop.save(run)
             raise
-        save_checkpoint(run, loop.step, model, made, {"seconds": loop.seconds})
+        loop.save(run)
     model.eval()
     return loop.progress(batches.batch_size)
 
 
 def _run(
-    loop: "_Loop",
+    loop: "Loop",
     batches: Batches,
     run: Path,
     evaluate: Callable[[int], Mapping[str, Any]] | None,
@@ -162,7 +172,7 @@ def _run(
     """Takes every step that is left."""
     options = loop.options
     loop.model.train()
-    source = batches.steps(loop.step * options.accumulate, options.last * options.accumulate)
+    source = pieces(batches, loop.step * options.accumulate, options.last * options.accumulate, loop.parts)
     try:
         while loop.share < 1:
             loop.take(source)
@@ -179,25 +189,38 @@ def _run(
                 loop.log.write("evaluation", loop.step, evaluate(loop.step))
                 loop.model.train()
             if options.checkpoint_every and loop.step % options.checkpoint_every == 0 and not last:
-                save_checkpoint(run, loop.step, loop.model, loop.optimizers, {"seconds": loop.seconds})
+                loop.save(run)
     finally:
         close = getattr(source, "close", None)
         if close:
             close()
 
 
-class _Loop:
-    """What changes from step to step."""
+def clip(parameters: Iterable[nn.Parameter], norm_max: float) -> float:
+    """Returns the norm of the gradient, which is cut to ``norm_max``; one that is shorter is not touched."""
+    owners = [p for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in owners if p.grad is not None])
+    length = float(norm)
+    if length > norm_max:
+        torch.nn.utils.clip_grads_with_norm_(owners, norm_max, norm)
+    return length
+
+
+class Loop:
+    """What changes from step to step; ``train`` drives it, and so may who wants to take single steps."""
 
     def __init__(
         self,
         model: nn.Module,
         optimizers: Sequence[Optimizer],
         options: Options,
-        log: RunLog,
+        log: RunLog | NoLog,
         state: Mapping[str, Any],
         say: Callable[[str], None],
+        among: Processes = ALONE,
+        parts: Sequence[slice] = (slice(None),),
     ) -> None:
+        self.among, self.parts = among, parts
         self.model, self.optimizers, self.options, self.log = model, optimizers, options, log
         self.step: int = state["step"]
         self.seconds: float = state["seconds"]
@@ -223,9 +246,20 @@ class _Loop:
         samples = self.step * batch_size * self.options.accumulate
         return Progress(self.step, min(1.0, self.share), self.seconds, samples, dict(self.losses))
 
+    def save(self, run: Path) -> None:
+        """Writes a checkpoint, if this is the process that writes."""
+        if self.among.first:
+            save_checkpoint(run, self.step, self.model, self.optimizers, {"seconds": self.seconds})
+
     def take(self, source: Iterator[dict[str, Batch]]) -> None:
-        """Takes one optimizer step, and counts it even where it must be skipped."""
+        """Takes one optimizer step, and counts it even where it must be skipped.
+
+        Args:
+            source: gives the parts of one batch after the other.
+        """
         start = time.monotonic()
+        if self.among.count > 1:  # each draws its own dropout, and the same again when the run is taken up here
+            torch.manual_seed((self.options.seed * 2**31 + self.step) * self.among.count + self.among.rank)
         self.rate = rate(self.share, self.step, self.options.warmup_steps)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -234,22 +268,24 @@ class _Loop:
         sums: dict[str, Tensor] = {}
         fit = True
         for _ in range(self.options.accumulate):
-            batch = {name: part.to(self.device) for name, part in next(source).items()}
-            self.watch.batch(batch)
-            with runtime.autocast(self.precision, self.device):
-                losses = self.model.losses(batch)  # type: ignore[operator]
-            if not self.watch.loss(self.step, losses, max(len(b) for b in batch.values())):
+            batch = [next(source) for _ in self.parts]
+            rows = [max(len(part) for part in piece.values()) for piece in batch]
+            for piece, count in zip(batch, rows, strict=True):
+                if count > 1 or len(batch) * self.among.count == 1:
+                    self.watch.batch(piece)
+            losses, add_gradient = measure(self.model, batch, self.precision, self.device, self.among)
+            if not self.among.all(self.watch.loss(self.step, losses, sum(rows) * self.among.count)):
                 fit = False
                 continue
-            (torch.stack(list(losses.values())).sum() / self.options.accumulate).backward()  # type: ignore[no-untyped-call]
+            add_gradient(1 / self.options.accumulate)
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu() / self.options.accumulate
         if fit:
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
-            if self.watch.gradients(self.step, float(norm)):
+            self.among.add_gradients(self.model.parameters())
+            if self.watch.gradients(self.step, clip(self.model.parameters(), self.options.clip_norm)):
                 for optimizer in self.optimizers:
                     optimizer.step()
         self.losses = {name: float(value) for name, value in sums.items()}
         self.losses["loss"] = sum(self.losses.values())
         self.step += 1
-        self.seconds += time.monotonic() - start
+        self.seconds = self.among.agreed(self.seconds + time.monotonic() - start)

@@ -31,7 +31,7 @@ def recipe(
 
     Args:
         system: a name of ``systems/``.
-        source: data; its fields become towers.
+        source: data; its fields become towers, or the one field of a system that has no towers.
         size: a size of that system.
         fields: leave out all other fields.
         changes: overrides by dotted path.
@@ -50,7 +50,12 @@ def recipe(
         raise InvalidData(f"no sample has the field {missing[0]!r}; leave it out or check the files")
     config = module.sized(size, chosen, _tokenizer(source, chosen))
     if size == "tiny":
-        config = override(config, _numbers(chosen, samples))
+        numbers = _numbers(chosen, samples)
+        if not hasattr(config, "towers"):  # a system of one field: its preprocessor stands in the config itself
+            numbers = {path.split(".", 2)[2]: value for path, value in numbers.items()}
+            config = _centred(override(config, numbers), samples)
+        else:
+            config = override(config, numbers)
     return override(config, changes or {})
 
 
@@ -75,6 +80,13 @@ def _tokenizer(source: Any, fields: Mapping[str, str]) -> Any:
                 several = captions(i, name) if captions else ()
                 texts += list(several) or ([sample[name].text] if name in sample else [])
     return word.train(texts, _WORDS) if texts else word(words=())
+
+
+def _centred(config: Any, samples: Sequence[Sample]) -> Any:
+    """Returns a config whose ``offset`` and ``scale`` are the mean and twice the spread of the first samples."""
+    values = config.preprocessor([s[config.name] for s in samples if config.name in s]).values
+    spread = float(values.std()) or 0.5
+    return override(config, {"offset": f"{float(values.mean()):.4f}", "scale": f"{2 * spread:.4f}"})
 
 
 def _numbers(fields: Mapping[str, str], samples: Sequence[Sample]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Warns of what silently ruins a run.
 
 A batch of one; a loss that stays at the logarithm of the batch size; equal captions counted as negatives; numbers that
-are not finite; a trained parameter without gradient; a part called frozen that is trained.
+are not finite; a trained parameter without gradient; a part called frozen that is trained; a codebook of which hardly
+anything is used.
 """
 
 import logging
@@ -18,6 +19,7 @@ from intermodal.types import Batch
 
 logger = logging.getLogger("intermodal.training")
 PATIENCE = 200  # steps that a loss may sit at ln B
+COLLAPSED = 0.003  # of the codes: a perplexity below this share, and 1 more, is a collapse
 BROKEN_MAX = 20  # steps in a row that may be skipped
 
 
@@ -90,6 +92,7 @@ class Watch:
         if not math.isfinite(norm):
             return self._break(step, f"the gradient's norm is {norm}")
         self._broken = 0
+        self._codes(step)
         if self._without:
             self._without -= {n for n, p in self.model.named_parameters() if p.grad is not None}
             if step >= 20 and self._without:
@@ -101,6 +104,18 @@ class Watch:
                 )
                 self._without = set()
         return True
+
+    def _codes(self, step: int) -> None:
+        """Looks now and then at how many codes a model's codebook uses, if it has one."""
+        use = getattr(self.model, "codebook_use", None)
+        if use and step and step % PATIENCE == 0:
+            codes, perplexity = int(getattr(self.model, "codes", 0)), use()["perplexity"]
+            if perplexity < 1 + COLLAPSED * codes:
+                self.warn(
+                    "collapse",
+                    f"the codebook has collapsed: at step {step} a perplexity of {perplexity:.1f} among {codes} codes; "
+                    "lower the learning rate, or use quantizer fsq, which has no dead codes",
+                )
 
     def _break(self, step: int, what: str) -> bool:
         self._broken += 1
