@@ -98,7 +98,7 @@ def check(rows: int, piece: int, token_dropout: float) -> float:
     cached, add = measure(made, cut, "fp32", cpu)
     add(1.0)
     apart = gradient(made).sub_(expected).norm() / expected.norm()
-    told = [float(sum(x.values())) for x in (losses, cached)]
+    told = [sum(float(value.detach()) for value in x.values()) for x in (losses, cached)]
     print(f"  loss {told[0]:.6f} with all graphs, {told[1]:.6f} in pieces", file=sys.stderr)
     return float(apart)
 

@@ -52,8 +52,23 @@ def test_the_number_format_follows_the_processor_unless_asked(monkeypatch: pytes
     monkeypatch.setenv("INTERMODAL_PRECISION", "bf16")
     assert runtime.precision(where=CPU) == "bf16"
     assert runtime.precision("fp32", CPU) == "fp32"
-    with pytest.raises(InvalidValue, match="precision 'fp16' is not known; use one of: fp32, bf16"):
+    with pytest.raises(InvalidValue, match="precision 'fp16' is not known; use one of: fp32, bf16, int8"):
         runtime.precision("fp16")
+    with pytest.raises(InvalidValue, match="precision 'int8' is for embedding alone; train in one of: fp32, bf16"):
+        runtime.precision("int8")
+
+
+def test_embedding_is_in_bf16_where_the_processor_and_the_width_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, width, expected in ((True, 256, "bf16"), (True, 255, "fp32"), (False, 768, "fp32")):
+        monkeypatch.setattr(runtime, "has_bf16", lambda _, has=has: has)
+        assert runtime.embedding_precision(None, CPU, width) == expected
+    monkeypatch.setenv("INTERMODAL_PRECISION", "int8")
+    assert runtime.embedding_precision(None, CPU, 64) == "int8"
+    assert runtime.embedding_precision("fp32", CPU, 64) == "fp32"
+    with pytest.raises(InvalidValue, match="train in one of"):
+        runtime.precision()
+    with pytest.raises(InvalidValue, match="precision 'half' is not known; use one of: fp32, bf16, int8"):
+        runtime.embedding_precision("half", CPU, 64)
 
 
 def test_autocast_runs_products_in_bf16_and_only_when_asked() -> None:
@@ -91,7 +106,7 @@ def test_the_place_among_processes_is_what_torchrun_says(monkeypatch: pytest.Mon
     assert runtime.place() is None
     for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
-    assert runtime.place() == (5, 8, 1, 4)
+    assert runtime.place() == runtime.Place(5, 8, 1, 4)
     monkeypatch.setattr(runtime, "cores", lambda: 12)
     before = torch.get_num_threads()
     try:

@@ -16,9 +16,9 @@ import random
 import shutil
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,8 @@ WIDE = 256
 """Width of a model from which on bf16 is worth its rounding: below, products are not what takes the time."""
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Which of several processes this is: of all, and of those on this machine."""
 
     rank: int
@@ -132,8 +133,7 @@ def onednn_is_faster() -> bool:
 
     torch takes another library for them, which is twice as slow on some processors.
     """
-    x, y = torch.randn(512, 512, generator=torch.Generator().manual_seed(0)).split(256)
-    x, y = x.repeat(2, 1), y.repeat(4, 1)
+    x, y = (torch.randn(rows, 512, generator=torch.Generator().manual_seed(rows)) for rows in (512, 1024))
     seconds: tuple[list[float], list[float]] = ([], [])
     try:
         if not torch.allclose(onednn_product(x, y), x @ y.T, rtol=1e-4, atol=1e-3):

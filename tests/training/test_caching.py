@@ -13,7 +13,7 @@ from intermodal.errors import Unsupported
 from intermodal.systems.clip import Clip, Config, build, sized
 from intermodal.testing import batches
 from intermodal.tokenizers.word import WordTokenizer
-from intermodal.training.caching import measure, pieces
+from intermodal.training.caching import kept, measure, pieces
 from intermodal.types import Batch, Represents
 
 SAMPLES = Diorama("train", size=64).samples(range(24))
@@ -113,13 +113,16 @@ def test_in_bf16_pieces_are_kept_in_bf16_and_give_the_same() -> None:
     losses = model.losses_of({name: torch.cat([f[name] for f in found]) for name in found[0]})
     sum(losses.values()).backward()
     expected = gradients(model)
-    cached, add = measure(model, parts, "bf16", CPU)
+    narrow = [kept(part, "bf16") for part in parts]
+    assert narrow[0]["image"].values.dtype == torch.bfloat16
+    assert narrow[0]["text"] is parts[0]["text"]
+    assert kept(parts[0], "fp32") is parts[0]
+    cached, add = measure(model, narrow, "bf16", CPU)
     add(1.0)
     assert cached["text-image"].item() == pytest.approx(
         losses["text-image"].item(), rel=1e-3
     )  # attention without a graph rounds otherwise
     same(gradients(model), expected, 2e-2)
-    assert parts[0]["image"].values.dtype == torch.float32  # the caller's are not touched
 
 
 class Plain(nn.Module):

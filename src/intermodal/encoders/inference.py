@@ -5,26 +5,27 @@ What is saved, against the module itself:
 - Padding is never computed. The real tokens of all rows stand one behind the other, rows of one length together; only
   the attention looks at rows, a length at a time, and so needs no mask.
 - In the last block only what is pooled is computed, where that is the first or the last token of a row.
+- Words that many texts begin with are computed once, where each token sees only those before it and the last is pooled.
 - Every linear layer has the form that multiplies fastest here (``layers/linear.py``): weights laid out once, activation
   and residual fused, in int8 bytes. Attention and residuals are fp32, bf16 (bf16), or bf16 and fp32 (int8).
-- So many rows at a time that what lies between two layers stays in the processor's cache.
+- So many rows at a time that most of what lies between two layers stays in the processor's cache.
 - Pictures come as bytes; their normalisation is folded into the first product.
 
 A prepared encoder is a copy of its weights (int8: a quarter, bf16: half of the memory of fp32). It is made when first
 used, kept while the encoder lives, and made anew after a weight has changed; the encoder itself stays as it was.
-``logit_scale`` and heads are the system's. Left out: encoders that are no transformer, and blocks with a second stream,
+Left out: encoders that are no transformer, and blocks with a second stream,
 which run as they are, under autocast.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +33,7 @@ from intermodal import runtime
 from intermodal.encoders.transformer import TransformerEncoder
 from intermodal.errors import Unsupported
 from intermodal.layers.block import Block, quick_gelu
-from intermodal.layers.linear import Int8, Product, product
+from intermodal.layers.linear import Int8, Product, available, product
 from intermodal.layers.stem import PatchStem, patches
 from intermodal.types import Batch, Preprocessor
 
@@ -41,21 +42,8 @@ TOKENS = 1600
 SHORT = 128
 """Tokens up to which attention in bf16 holds all weights of a row; blocks of them are slower on a CPU."""
 
-_prepared: "WeakKeyDictionary[nn.Module, dict[str, Prepared]]" = WeakKeyDictionary()
+_prepared: "WeakKeyDictionary[nn.Module, dict[str, tuple[Prepared, _Weights]]]" = WeakKeyDictionary()
 _lock = threading.Lock()
-
-
-class Colours(Protocol):
-    """A preprocessor whose values are bytes times a scale plus a shift, one of each per channel."""
-
-    def raw(self, items: Sequence[Any]) -> Batch:
-        """Returns the bytes."""
-        ...
-
-    @property
-    def colours(self) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
-        """The scales and the shifts."""
-        ...
 
 
 def batch_of(encoder: nn.Module, preprocessor: Preprocessor, items: Sequence[Any]) -> Batch:
@@ -75,7 +63,7 @@ def pooled(
         encoder: any encoder.
         batch: of its layout, or the bytes of ``batch_of``.
         precision: one of ``runtime.PRECISIONS``.
-        colours: the preprocessor that the bytes are of.
+        colours: the preprocessor that the bytes are of; its ``colours`` are the scale and the shift of each channel.
 
     Raises:
         Unsupported: int8 elsewhere than on a CPU.
@@ -94,18 +82,38 @@ def pooled(
 
 def prepared(encoder: nn.Module, precision: str) -> "Prepared":
     """Returns the encoder prepared for inference, from its weights as they are now."""
-    stamp = _stamp(encoder)
     with _lock:
         kept = _prepared.setdefault(encoder, {})
-        if precision not in kept or kept[precision].stamp != stamp:
-            for old in [name for name, form in kept.items() if form.stamp != stamp]:
-                del kept[old]
-            kept[precision] = Prepared(encoder, precision, stamp)  # type: ignore[arg-type]
-        return kept[precision]
+        for old in [name for name, (_, weights) in kept.items() if not weights.are_those_of(encoder)]:
+            del kept[old]
+        if precision not in kept:
+            kept[precision] = Prepared(encoder, precision), _Weights(encoder)  # type: ignore[arg-type]
+        return kept[precision][0]
 
 
-def _stamp(encoder: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Returns what changes with any weight: where it lies, and how often torch has written to it."""
+class _Weights:
+    """Which weights an encoder had: where each lies, how often torch has written to it, and some of its numbers.
+
+    Fused optimizers and ``.data`` write without being counted, but not without changing one number in sixty.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        self.places = _places(encoder)
+        self.some = [_some(p.detach()) for p in encoder.parameters()]
+        self.numbers = torch.cat(self.some)
+
+    def are_those_of(self, encoder: nn.Module) -> bool:
+        """Returns whether the encoder has the same weights still."""
+        return self.places == _places(encoder) and torch.equal(torch.cat(self.some), self.numbers)
+
+
+def _some(p: Tensor) -> Tensor:
+    """Returns a view of about sixty of a tensor's numbers."""
+    flat = p.view(-1) if p.is_contiguous() else p[(0,) * (p.dim() - 1)]
+    return flat[:: max(1, len(flat) // 61)]
+
+
+def _places(encoder: nn.Module) -> tuple[tuple[int, int], ...]:
     return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in encoder.parameters())
 
 
@@ -119,23 +127,24 @@ def _is_known(encoder: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows of a pass are equally long: ``count`` of ``length`` tokens each, from token ``start`` on."""
+    """Which rows of a pass are equally long: ``count`` of ``length`` tokens each, from token ``start`` on.
+
+    They see the first ``before`` tokens of the pass too.
+    """
 
     start: int
     count: int
     length: int
+    before: int = 0
 
 
 class Prepared:
     """A transformer encoder for inference in one precision."""
 
-    def __init__(self, encoder: TransformerEncoder, precision: str, stamp: tuple[tuple[int, int], ...]) -> None:
-        """Copies the weights into the forms that are fastest; ``stamp`` tells which weights these were."""
-        self.stamp, self.precision = stamp, precision
-        weight = encoder.norm.weight
-        low = precision == "bf16" or (precision == "int8" and runtime.has_bf16(weight.device))
-        self.narrow = torch.bfloat16 if low else torch.float32
-        self.residual = self.narrow if precision == "bf16" else torch.float32
+    def __init__(self, encoder: TransformerEncoder, precision: str) -> None:
+        """Copies the weights into the forms that are fastest."""
+        precision = available(precision, encoder.norm.weight.device)
+        self.residual = torch.bfloat16 if precision == "bf16" else torch.float32
         self.stem = _Patches(encoder.stem, precision) if type(encoder.stem) is PatchStem else encoder.stem
         self.positions, self.pool = encoder.positions, encoder.pool
         self.first_token, self.norm_in, self.norm = encoder.first_token, encoder.norm_in, encoder.norm
@@ -148,26 +157,35 @@ class Prepared:
     def __call__(self, batch: Batch, colours: Any = None) -> Float[Tensor, "B D"]:
         """Returns the pooled vectors in fp32; of bytes with the colours that they are of."""
         stem = self.stem if batch.values.dtype != torch.uint8 else self._of_bytes(colours)
-        lengths = batch.mask.sum(dim=1)
-        sizes, order = lengths.sort(stable=True)
-        absent = int((sizes == 0).sum())
         result = torch.zeros(len(batch), self.norm.weight.shape[0], device=batch.mask.device)
-        counts = [n + (self.first_token is not None) for n in sizes.tolist()]
-        for start, stop in _passes(counts, absent):
-            rows = order[start:stop]
-            result[rows] = self._pass(stem, batch.rows(rows), counts[start:stop])
+        counts = (batch.mask.sum(dim=1) + int(self.first_token is not None)).tolist()
+        rows = batch.present.nonzero()[:, 0].tolist()
+        begins = self.one and self.causal and self.first_token is None and _is_text(batch)
+        if begins:  # texts that begin alike go together
+            ids = batch.values.tolist()
+            rows.sort(key=lambda row: ids[row][: counts[row]])
+        else:
+            rows.sort(key=counts.__getitem__)
+        for chosen in _passes(rows, counts):
+            chosen.sort(key=counts.__getitem__)
+            part = batch if chosen == list(range(len(batch))) else batch.rows(torch.tensor(chosen))
+            result[chosen] = self._pass(stem, part, [counts[row] for row in chosen], begins)
         return result
 
-    def _of_bytes(self, colours: Colours) -> Callable[[Batch], tuple[Tensor, tuple[int, ...]]]:
+    def _of_bytes(self, colours: Any) -> "_Patches":
         """Returns the stem that takes bytes; made when first asked for."""
         scale, shift = colours.colours
         key = (*scale.tolist(), *shift.tolist())
         if key not in self.stems:
+            assert isinstance(self.stem, _Patches)  # batch_of gives bytes to no other
             self.stems[key] = self.stem.of_bytes(scale, shift)
         return self.stems[key]
 
-    def _pass(self, stem: Any, batch: Batch, counts: Sequence[int]) -> Float[Tensor, "B D"]:
-        """Returns the vectors of present rows, which rise in length, ``counts`` tokens each."""
+    def _pass(self, stem: Any, batch: Batch, counts: Sequence[int], begins: bool) -> Float[Tensor, "B D"]:
+        """Returns the vectors of present rows, which rise in length, ``counts`` tokens each.
+
+        Where ``begins`` says so, ids with which all rows begin are computed once: each token sees only those before it.
+        """
         if batch.values.dim() == 2:  # symbols: what stands behind the longest row need not be looked up
             width = int(batch.mask.any(dim=0).nonzero().amax()) + 1
             batch = Batch(batch.values[:, :width], batch.mask[:, :width])
@@ -176,19 +194,24 @@ class Prepared:
         if self.first_token is not None:
             x = torch.cat((self.first_token.to(x.dtype).expand(len(x), 1, -1), x), dim=1)
             mask = F.pad(mask, (1, 0), value=True)
-        x = x.flatten(0, 1) if sum(counts) == mask.numel() else x[mask]
+        before = _same(batch.values[:, : counts[0] - 1]) if begins else 0
+        if before:
+            x = torch.cat((x[0, :before], x[:, before:][mask[:, before:]]))
+        else:
+            x = x.flatten(0, 1) if sum(counts) == mask.numel() else x[mask]
         if self.norm_in is not None:
             x = self.norm_in(x)
-        x, groups = x.to(self.residual), _groups(counts)
+        x, groups = x.to(self.residual), _groups(counts, before)
         for block in self.blocks[: -1 if self.one else None]:
             x = block(x, groups)
         if self.one:
-            ends = torch.tensor(counts, device=x.device).cumsum(0)
+            ends = before + (torch.tensor(counts, device=x.device) - before).cumsum(0)
             chosen = ends - 1 if self.pool.kind == "last" else F.pad(ends[:-1], (1, 0))
             return _normed(self.blocks[-1].ending(x, groups, chosen), self.norm).float()
         x = _normed(x, self.norm).float()
         if len(x) == mask.numel():
-            return self.pool(x.unflatten(0, mask.shape), mask)  # type: ignore[no-any-return]
+            x = x.view(*mask.shape, -1)
+            return self.pool(x, mask)  # type: ignore[no-any-return]
         padded = x.new_zeros(*mask.shape, x.shape[1])
         padded[mask] = x
         return self.pool(padded, mask)  # type: ignore[no-any-return]
@@ -224,7 +247,7 @@ class _Patches:
             y = self.project.of_bytes(x)
         else:
             y = self.project(x.to(torch.bfloat16 if self.precision == "bf16" else torch.float32))
-        return y.unflatten(0, (size[0], -1)), tuple(size[1:])
+        return y.view(size[0], -1, y.shape[-1]), tuple(size[1:])
 
 
 class _Block:
@@ -252,10 +275,11 @@ class _Block:
     def __call__(self, x: Float[Tensor, "M D"], groups: Sequence[Rows]) -> Float[Tensor, "M D"]:
         """Returns the tokens after this layer."""
         qkv = self.qkv(_normed(x, self.norm_self))
-        parts = []
+        parts: list[Tensor] = []
+        begin: tuple[Tensor, ...] = ()
         for rows in groups:
-            part = qkv[rows.start : rows.start + rows.count * rows.length]
-            q, k, v = part.view(rows.count, rows.length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            q, k, v = self._heads(qkv, rows, 3, begin)
+            begin = begin or (k, v)
             parts.append(attend(q, k, v, self.causal))
         gathered = parts[0] if len(parts) == 1 else torch.cat(parts)
         return self._rest(x, gathered)
@@ -263,19 +287,32 @@ class _Block:
     def ending(self, x: Float[Tensor, "M D"], groups: Sequence[Rows], chosen: Tensor) -> Float[Tensor, "B D"]:
         """Returns one token of each row after this layer: those at ``chosen``, which see their whole row."""
         normed = _normed(x, self.norm_self)
-        kv = self.kv(normed)
+        both = self.kv(normed)
         if len(chosen) == 1:
             chosen = chosen.expand(2)  # a product with a single row is summed in another order
         q, x = self.q(normed[chosen]), x[chosen]
         parts, row = [], 0
+        begin: tuple[Tensor, ...] = ()
         for rows in groups:
-            part = kv[rows.start : rows.start + rows.count * rows.length]
-            k, v = part.view(rows.count, rows.length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-            asked = q[row : row + rows.count].view(rows.count, 1, self.heads, -1).transpose(1, 2)
-            parts.append(attend(asked, k, v, False))
-            row += rows.count
+            k, v = self._heads(both, rows, 2, begin)
+            begin = begin or (k, v)
+            if rows.before == groups[-1].before:  # else these tokens belong to all rows and are no row themselves
+                asked = q[row : row + rows.count].view(rows.count, 1, self.heads, -1).transpose(1, 2)
+                parts.append(attend(asked, k, v, False))
+                row += rows.count
         gathered = torch.cat(parts)
         return self._rest(x, gathered.expand(len(x), -1))[:row]
+
+    def _heads(self, x: Float[Tensor, "M D"], rows: Rows, parts: int, begin: Sequence[Tensor]) -> list[Tensor]:
+        """Returns queries (of three parts), keys and values of some rows, ``(B, H, T, E)`` each.
+
+        Keys and values begin with those of the tokens before all rows, ``begin``, where the rows see them.
+        """
+        own = x[rows.start : rows.start + rows.count * rows.length]
+        *q, k, v = own.view(rows.count, rows.length, parts, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if rows.before:
+            k, v = (torch.cat((a.expand(rows.count, -1, -1, -1), b), 2) for a, b in zip(begin, (k, v), strict=True))
+        return [*q, k, v]
 
     def _rest(self, x: Float[Tensor, "M D"], gathered: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
         x = self.out(gathered, x)
@@ -285,13 +322,26 @@ class _Block:
 def attend(
     q: Float[Tensor, "B H Q E"], k: Float[Tensor, "B H T E"], v: Float[Tensor, "B H T E"], causal: bool
 ) -> Float[Tensor, "M D"]:
-    """Returns what each query gathers, heads side by side, row behind row."""
-    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or k.shape[2] > SHORT:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2).flatten(0, 1)
+    """Returns what each query gathers, heads side by side, row behind row.
+
+    Args:
+        q: queries; fewer than there are keys are the last ones.
+        k: keys.
+        v: values.
+        causal: each query sees only the keys up to its own place.
+    """
+    asked, places = q.shape[2], k.shape[2]
+    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or places > SHORT:
+        seen = None
+        if causal and asked < places:
+            seen = torch.ones(asked, places, dtype=torch.bool, device=q.device).tril_(places - asked)
+        whole = causal and seen is None
+        gathered = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=whole)
+        return gathered.transpose(1, 2).flatten(2).flatten(0, 1)
     size = (len(q) * q.shape[1], -1, q.shape[-1])
     hidden = q.new_zeros(1, 1, 1)
     if causal:
-        hidden = q.new_full((1, q.shape[2], k.shape[2]), -torch.inf).triu_(1)
+        hidden = q.new_full((1, asked, places), -torch.inf).triu_(1 + places - asked)
     flat_q, flat_k, flat_v = (t.reshape(size) for t in (q, k, v))
     scores = torch.baddbmm(hidden, flat_q, flat_k.transpose(1, 2), beta=int(causal), alpha=q.shape[-1] ** -0.5)
     gathered = torch.bmm(scores.softmax(dim=-1), flat_v)
@@ -303,25 +353,38 @@ def _normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
-def _passes(counts: Sequence[int], first: int) -> list[tuple[int, int]]:
-    """Returns from and to which row each pass goes, from row ``first`` on: about ``TOKENS`` tokens, at least a row."""
-    made, start, tokens = [], first, 0
-    for i in range(first, len(counts)):
-        if tokens and tokens + counts[i] > TOKENS:
-            made.append((start, i))
-            start, tokens = i, 0
-        tokens += counts[i]
-    return [*made, (start, len(counts))] if start < len(counts) else made
+def _is_text(batch: Batch) -> bool:
+    """Returns whether the batch holds ids, with all padding behind them."""
+    symbols = batch.values.dim() == 2 and not batch.values.is_floating_point()
+    return symbols and bool((batch.mask[:, 1:] <= batch.mask[:, :-1]).all())
 
 
-def _groups(counts: Sequence[int]) -> list[Rows]:
-    """Returns the rows of each length, of a rising list of lengths."""
-    made: list[Rows] = []
-    start = 0
-    for count in counts:
-        if made and made[-1].length == count:
-            made[-1] = Rows(made[-1].start, made[-1].count + 1, count)
+def _same(ids: Int[Tensor, "B T"]) -> int:
+    """Returns how many ids all rows begin with; 0 for a single row, which shares them with none."""
+    return int((ids == ids[:1]).all(dim=0).cumprod(dim=0).sum()) if len(ids) > 1 else 0
+
+
+def _passes(rows: Sequence[int], counts: Sequence[int]) -> list[list[int]]:
+    """Returns the rows of each pass, in their order: about ``TOKENS`` tokens, at least a row."""
+    made: list[list[int]] = []
+    tokens = TOKENS
+    for row in rows:
+        if tokens + counts[row] > TOKENS:
+            made.append([])
+            tokens = 0
+        made[-1].append(row)
+        tokens += counts[row]
+    return made
+
+
+def _groups(counts: Sequence[int], before: int) -> list[Rows]:
+    """Returns the rows of each length, of a rising list of lengths; first the tokens before all of them, if any."""
+    made = [Rows(0, 1, before)] if before else []
+    start = before
+    for length in (count - before for count in counts):
+        if made and made[-1].length == length and made[-1].before == before:
+            made[-1] = Rows(made[-1].start, made[-1].count + 1, length, before)
         else:
-            made.append(Rows(start, 1, count))
-        start += count
+            made.append(Rows(start, 1, length, before))
+        start += length
     return made

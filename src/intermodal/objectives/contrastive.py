@@ -147,7 +147,7 @@ def _truth(a: Tensor, b: Tensor, positives: Tensor | None, weights: Tensor | Non
     each = torch.ones(len(a), dtype=a.dtype, device=a.device) if weights is None else weights.to(a)
     if positives is not None:
         per_row, per_column = positives.sum(dim=1), positives.sum(dim=0)
-        parts = zip(each.split(CHUNK), positives.split(CHUNK), strict=True)
+        parts = zip(torch.split(each, CHUNK), torch.split(positives, CHUNK), strict=True)
         columns = torch.stack([weight @ some.to(a.dtype) for weight, some in parts]).sum(dim=0)
         return _several(positives, each, per_row, per_column, columns)
     if groups is not None:

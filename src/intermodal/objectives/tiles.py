@@ -82,8 +82,8 @@ class Logits:
             self.mean_a, self.mean_b = a.mean(dim=0), b.mean(dim=0)
             self.of_row = scale * (a @ self.mean_b)
             self.of_column = scale * (b @ self.mean_a - self.mean_a @ self.mean_b) - shift
-            self.low_b = torch.cat([(part - self.mean_b).bfloat16() for part in b.split(self.width)])
-            both = (x[: min(len(a), len(b))].split(self.height) for x in (a, b))
+            self.low_b = torch.cat([(part - self.mean_b).bfloat16() for part in torch.split(b, self.width)])
+            both = (torch.split(x[: min(len(a), len(b))], self.height) for x in (a, b))
             self.own = scale * torch.cat([(x * y).sum(dim=1) for x, y in zip(*both, strict=True)]) - shift
 
     def blocks(self) -> Iterator[tuple[slice, Tensor, list[slice]]]:
@@ -250,7 +250,7 @@ class InfoNCE(torch.autograd.Function):
         return loss.clamp_min(0.0)  # rounding alone can take it below
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of a, b and scale."""
         a, b, scale, held = ctx.saved_tensors
@@ -266,7 +266,9 @@ class InfoNCE(torch.autograd.Function):
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     """Returns the sum of the products of all numbers, a few rows at a time."""
-    return torch.stack([(u * v).sum() for u, v in zip(x.split(TILE[0]), y.split(TILE[0]), strict=True)]).sum()
+    return torch.stack(
+        [(u * v).sum() for u, v in zip(torch.split(x, TILE[0]), torch.split(y, TILE[0]), strict=True)]
+    ).sum()
 
 
 # ---- The sigmoid loss
@@ -296,7 +298,7 @@ class Sigmoid(torch.autograd.Function):
         return loss / len(a)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of a, b, scale and bias."""
         to_a, to_b, to_scale, to_bias, factor = ctx.saved_tensors

@@ -7,7 +7,7 @@ dropout and dropped tokens included, for one more forward pass. Averaging the gr
 is another loss with fewer negatives.
 
 Follows: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", arXiv 2101.06983.
-Added: the rows of other processes. In bf16, pieces are kept in bf16 between the runs: the first product takes no more.
+Added: the rows of other processes; where products are in bf16, the pieces are kept in bf16: the first takes no more.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +51,16 @@ def pieces(batches: object, first: int, last: int, parts: Sequence[slice]) -> It
             yield {name: Batch(whole.values[part], whole.mask[part]) for name, whole in batch.items()}
 
 
+def kept(piece: Piece, precision: str) -> Piece:
+    """Returns a piece as it is kept between its two runs: in bf16 where products are, which takes half the memory."""
+    if precision != "bf16":
+        return piece
+    return {
+        name: replace(part, values=part.values.bfloat16()) if part.values.is_floating_point() else part
+        for name, part in piece.items()
+    }
+
+
 def measure(
     model: nn.Module, batch: Sequence[Piece], precision: str, device: torch.device, among: Processes = ALONE
 ) -> tuple[dict[str, Tensor], Callable[[float], None]]:
@@ -90,7 +100,7 @@ class _Cached:
 
     def __init__(self, model: Represents, batch: Sequence[Piece], precision: str, device: torch.device) -> None:
         self.model, self.precision, self.device = model, precision, device
-        self.pieces = [_narrow(piece) if precision == "bf16" and len(batch) > 1 else piece for piece in batch]
+        self.pieces = batch
         self.states: list[list[Tensor]] = []
 
     def run(self, piece: Piece) -> dict[str, Tensor]:
@@ -141,14 +151,6 @@ def _total(losses: Mapping[str, Tensor]) -> Tensor:
 def _on(piece: Piece, device: torch.device) -> dict[str, Batch]:
     """Returns a piece on a device."""
     return {name: part.to(device) for name, part in piece.items()}
-
-
-def _narrow(piece: Piece) -> dict[str, Batch]:
-    """Returns a piece with its media in bf16."""
-    return {
-        name: replace(part, values=part.values.bfloat16() if part.values.is_floating_point() else part.values)
-        for name, part in piece.items()
-    }
 
 
 def _random(device: torch.device) -> list[Tensor]:

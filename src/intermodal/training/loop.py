@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from intermodal import runtime
 from intermodal.errors import InvalidValue, UnknownName
-from intermodal.training.caching import measure, pieces
+from intermodal.training.caching import kept, measure, pieces
 from intermodal.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from intermodal.training.log import NoLog, RunLog
 from intermodal.training.optimizer import OPTIMIZERS, optimizers, rate
@@ -268,7 +268,8 @@ class Loop:
         sums: dict[str, Tensor] = {}
         fit = True
         for _ in range(self.options.accumulate):
-            batch = [next(source) for _ in self.parts]
+            keep = self.precision if len(self.parts) > 1 else "fp32"
+            batch = [kept(next(source), keep) for _ in self.parts]
             rows = [max(len(part) for part in piece.values()) for piece in batch]
             for piece, count in zip(batch, rows, strict=True):
                 if count > 1 or len(batch) * self.among.count == 1:

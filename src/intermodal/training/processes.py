@@ -74,7 +74,7 @@ class Processes:
             grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in some]
             flat = torch.cat([grad.flatten() for grad in grads])
             distributed.all_reduce(flat)
-            for p, part in zip(some, flat.split([p.numel() for p in some]), strict=True):
+            for p, part in zip(some, torch.split(flat, [p.numel() for p in some]), strict=True):
                 p.grad = part.view_as(p).clone()
 
     def same_weights(self, model: nn.Module) -> None:
