@@ -89,6 +89,8 @@ def test_threads_are_set_to_what_is_asked_then_the_environments_then_all(monkeyp
         assert runtime.threads(1) == 1
         monkeypatch.delenv("INTERMODAL_THREADS")
         assert runtime.threads() == runtime.cores() == torch.get_num_threads()
+        assert runtime.threads(beside=1) == max(1, runtime.cores() - 1) == torch.get_num_threads()
+        assert runtime.threads(beside=10**6) == 1
     finally:
         torch.set_num_threads(before)
 

@@ -153,12 +153,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def threads(count: int | None = None) -> int:
-    """Sets and returns the number of compute threads: ``count``, else the environment's, else this process's cores."""
+def threads(count: int | None = None, beside: int = 0) -> int:
+    """Sets and returns the number of compute threads: ``count``, else the environment's, else this process's cores.
+
+    Args:
+        count: how many.
+        beside: cores left to threads that work beside these, where neither count nor environment says how many. Compute
+            threads wait for each other at every product, so one that must share its core holds up all.
+    """
     text = os.environ.get("INTERMODAL_THREADS")
     try:
         here = place()
-        own = max(1, cores() // (here.local_count if here else 1))
+        own = max(1, cores() // (here.local_count if here else 1) - beside)
         chosen = count if count is not None else int(text) if text else own
     except ValueError as error:
         raise InvalidValue(f"INTERMODAL_THREADS is {text!r}; give a whole number of at least 1") from error

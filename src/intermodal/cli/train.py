@@ -84,7 +84,7 @@ def train(
 
     first = current().first
     tell = say if first else lambda text: None
-    runtime.threads()
+    runtime.threads(beside=1)  # the loader's
     runtime.keep_memory()
     ours = {k: v for k, v in changes.items() if k.startswith("train.")}
     options: Options = override({"train": Options()}, ours)["train"]
