@@ -1,8 +1,8 @@
 """Frozen dataclass configs to JSON and back, and overrides by dotted path.
 
 Strict both ways: a key that no field has raises and is named; a value of the wrong type raises. A field typed by a
-Protocol (a preprocessor, a tokenizer) is written with its ``kind``, the catalogued file that holds its class, and read
-back from that file only: the folder is the allow-list.
+Protocol (a preprocessor, a tokenizer), or the config of a system inside another's, is written with its ``kind``, the
+catalogued file that holds its class, and read back from that file only: the folder is the allow-list.
 """
 
 import dataclasses
@@ -14,20 +14,26 @@ from typing import Any, get_args, get_origin, get_type_hints
 from intermodal import catalog
 from intermodal.errors import InvalidCheckpoint, InvalidValue, UnknownName
 
-_EXPORTS = {"modalities": "PREPROCESSOR", "tokenizers": "TOKENIZER"}
+_EXPORTS = {"modalities": "PREPROCESSOR", "tokenizers": "TOKENIZER", "systems": "Config"}
 
 
 def to_dict(config: Any) -> Any:
     """Returns ``config`` as JSON-able dicts, lists, numbers and strings."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        fields = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
-        folder, _, file = type(config).__module__.removeprefix("intermodal.").rpartition(".")
-        return {"kind": f"{folder}/{file}", **fields} if folder in _EXPORTS else fields
-    if isinstance(config, Mapping):
-        return {str(k): to_dict(v) for k, v in config.items()}
-    if isinstance(config, tuple | list):
-        return [to_dict(v) for v in config]
-    return config
+    return _plain(config, False)
+
+
+def _plain(value: Any, inside: bool) -> Any:
+    """Returns ``value`` as ``to_dict`` writes it; a whole config needs no kind, since its system is named beside it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(getattr(value, f.name), True) for f in dataclasses.fields(value) if f.init}
+        folder, _, file = type(value).__module__.removeprefix("intermodal.").rpartition(".")
+        kinds = folder in _EXPORTS and type(value) is getattr(catalog.module(folder, file), _EXPORTS[folder])
+        return {"kind": f"{folder}/{file}", **fields} if kinds and (inside or folder != "systems") else fields
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, True) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v, True) for v in value]
+    return value
 
 
 def from_dict(kind: Any, data: Any, path: str = "config") -> Any:
@@ -97,45 +103,82 @@ def _record(cls: Any, data: Any, path: str) -> Any:
         raise InvalidCheckpoint(f"{path}: {error}") from error
 
 
-def override(config: Any, changes: Mapping[str, str]) -> Any:
+def override(config: Any, changes: Mapping[str, Any]) -> Any:
     """Returns ``config`` with fields replaced by dotted path, each value read by the field's type.
 
-    ``{"towers.image.width": "192", "pairs": "text"}``; a tuple is written ``4,4``.
+    ``{"towers.image.width": "192", "pairs": "text"}``; a tuple is written ``4,4``. What is no text is a whole config of
+    a part, put in as it is; such a part may also be a new entry of a mapping: ``{"codecs.image": codec_config}``.
 
     Raises:
         UnknownName: no such field.
         InvalidValue: a value that the field's type does not take.
     """
     tree: dict[str, Any] = {}
-    for path, text in changes.items():
+    for path, value in changes.items():
         *steps, last = path.split(".")
         branch = tree
         for step in steps:
             branch = branch.setdefault(step, {})
             if not isinstance(branch, dict):
                 raise InvalidValue(f"{path} lies below a value that is set itself; give one of the two")
-        branch[last] = text
-    return _replace(config, tree, "")
+        branch[last] = value
+    return _replace(config, tree, type(config), "")
 
 
-def _replace(node: Any, tree: Mapping[str, Any], path: str) -> Any:
-    """Returns ``node`` with all of ``tree`` put in at once, so that fields that must fit can change together."""
-    known = list(node) if isinstance(node, Mapping) else []
+def _replace(node: Any, tree: Mapping[str, Any], kind: Any, path: str) -> Any:
+    """Returns ``node``, of type ``kind``, with all of ``tree`` put in at once, so that fields can change together."""
+    mapping = isinstance(node, Mapping)
+    known: list[str] = list(node) if mapping else []
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         known = [f.name for f in dataclasses.fields(node) if f.init]
+    hints = {} if mapping else get_type_hints(type(node))
     values: dict[str, Any] = {}
     for step, below in tree.items():
         place = f"{path}.{step}".lstrip(".")
-        if step not in known:
+        part = not isinstance(below, dict | str)
+        if step not in known and not (mapping and part):
             raise UnknownName(f"field on the path {place!r}", step, known)
-        current = node[step] if isinstance(node, Mapping) else getattr(node, step)
+        own = (get_args(kind) or (Any, Any))[1] if mapping else hints[step]
         if isinstance(below, dict):
-            values[step] = _replace(current, below, place)
-        elif isinstance(node, Mapping):
+            values[step] = _replace(node[step] if mapping else getattr(node, step), below, own, place)
+        elif part:
+            if own is Any and mapping and node:  # such as are there already
+                own = type(node.get(step, next(iter(node.values()))))
+            values[step] = _fitting(own, below, place)
+        elif mapping:
             raise InvalidValue(f"{place} cannot be set from the command line; set one of its own fields")
         else:
-            values[step] = parse(get_type_hints(type(node))[step], below, place)
-    return {**node, **values} if isinstance(node, Mapping) else dataclasses.replace(node, **values)
+            values[step] = parse(own, below, place)
+    return {**node, **values} if mapping else dataclasses.replace(node, **values)
+
+
+def parts_of(config: Any, path: str = "") -> dict[str, Any]:
+    """Returns the configs of whole systems inside ``config`` by dotted path: what could be a saved model's."""
+    found: dict[str, Any] = {}
+    inside = dict(config) if isinstance(config, Mapping) else {}
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        inside = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+        if path and type(config).__module__.startswith("intermodal.systems."):
+            found[path] = config
+    for name, value in inside.items():
+        found |= parts_of(value, f"{path}.{name}".lstrip("."))
+    return found
+
+
+def _fitting(kind: Any, part: Any, path: str) -> Any:
+    """Returns ``part``, a whole config, if a field of type ``kind`` takes it."""
+    options = get_args(kind) if get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    if not any(option is Any or (isinstance(option, type) and isinstance(part, option)) for option in options):
+        raise InvalidValue(f"{path} is of type {_named(kind)}; it takes no config of {_named(type(part))}")
+    return part
+
+
+def _named(kind: Any) -> str:
+    """Returns what people call a type: the config of a system by the system's name."""
+    module: str = getattr(kind, "__module__", "")
+    if module.startswith("intermodal.systems."):
+        return module.rpartition(".")[2]
+    return str(getattr(kind, "__name__", kind))
 
 
 def parse(kind: Any, text: str, path: str) -> Any:

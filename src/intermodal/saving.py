@@ -89,13 +89,7 @@ def load_model(name: str | Path, device: str | None = None, precision: str | Non
     """
     where = runtime.device(device)
     runtime.embedding_precision(precision, where, 0)  # refuses a wrong one before anything is read
-    folder = Path(name)
-    if not (folder / "config.json").exists():
-        if folder.is_dir():
-            raise InvalidCheckpoint(f"{folder} holds no config.json; give the folder of a saved model")
-        if str(name) not in shipped():
-            raise UnknownName("folder of a saved model and no shipped model", str(name), shipped())
-        folder = SHIPPED / str(name)
+    folder = _folder(name)
     header = _header(folder)
     if "system" not in header:
         model = _published(folder, str(header["model_type"]))
@@ -108,6 +102,46 @@ def load_model(name: str | Path, device: str | None = None, precision: str | Non
             raise Unsupported(f"{name} does not embed, so precision {precision!r} means nothing to it; leave it out")
         model.precision = precision
     return model.to(where).eval()
+
+
+def _folder(name: str | Path) -> Path:
+    """Returns the folder of a saved or shipped model."""
+    folder = Path(name)
+    if (folder / "config.json").exists():
+        return folder
+    if folder.is_dir():
+        raise InvalidCheckpoint(f"{folder} holds no config.json; give the folder of a saved model")
+    if str(name) not in shipped():
+        raise UnknownName("folder of a saved model and no shipped model", str(name), shipped())
+    return SHIPPED / str(name)
+
+
+def saved_config(name: str | Path) -> Any:
+    """Returns the config of one of our own models, saved in a folder or shipped; its weights are not read.
+
+    Raises:
+        UnknownName: neither a folder nor a shipped model.
+        InvalidCheckpoint: the folder holds no model of this package.
+    """
+    folder = _folder(name)
+    header = _header(folder)
+    if "system" not in header:
+        raise InvalidCheckpoint(f"{folder} holds published weights; a part is taken from a model saved by this package")
+    return config.from_dict(catalog.module("systems", str(header["system"])).Config, header["config"])
+
+
+def load_part(model: nn.Module, path: str, name: str | Path) -> None:
+    """Fills the part of ``model`` at a dotted path, ``codecs.image``, with the weights of a saved model, strictly.
+
+    Raises:
+        Unsupported: the model has no part at that path.
+        InvalidCheckpoint: the weights do not fit it.
+    """
+    try:
+        part = model.get_submodule(path)
+    except AttributeError as error:
+        raise Unsupported(f"{type(model).__name__} has no part {path!r} that could be filled from {name}") from error
+    load_weights(part, _folder(name) / "model.safetensors")
 
 
 def _loaded(header: Mapping[str, Any], weights: Path) -> Any:

@@ -206,17 +206,54 @@ class Codes(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """One thing that a model made.
+
+    Attributes:
+        item: what it made.
+        score: how good it holds it to be; higher is better, comparable between the candidates of one request.
+    """
+
+    item: Item
+    score: float
+
+
 @runtime_checkable
 class Translates(Protocol):
-    """Turns items of one modality into another."""
+    """Turns items of one field into another. A field is named like its modality where it is the only one of it."""
 
     @property
     def directions(self) -> tuple[tuple[str, str], ...]:
-        """The (from, to) pairs it was trained for."""
+        """The (from, to) pairs of fields it was trained for."""
         ...
 
-    def translate(self, items: Sequence[Item], to: str) -> list[Item]:
-        """Returns one item of modality ``to`` for each item."""
+    def translate(
+        self, items: Sequence[Item], to: str, *, source: str | None = None, sampling: Any = None, count: int = 1
+    ) -> list[Item]:
+        """Returns one item of field ``to`` for each item: the best of ``count`` candidates.
+
+        Args:
+            items: N items.
+            to: a field.
+            source: the field that the items are of; default: by their modality.
+            sampling: how ids are chosen (``sampling.autoregressive.Sampling``); default: the model's own.
+            count: candidates per item.
+
+        Raises:
+            Unsupported: it was not trained for that direction.
+        """
+        ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Makes a field of a sample from all the others that are there."""
+
+    def candidates(
+        self, samples: Sequence[Sample], to: str, *, sampling: Any = None, count: int = 1
+    ) -> list[list[Candidate]]:
+        """Returns for each sample ``count`` candidates for its field ``to``, best first."""
         ...
 
 

@@ -4,8 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from intermodal.cli.app import run
+from intermodal.config import to_dict
+from intermodal.saving import load_model, save_model
+from intermodal.systems import clip, codec
+from intermodal.tokenizers.word import WordTokenizer
 
 SMALL = ["--batch", "8", "--set", "train.warmup_steps=1", "--set", "train.precision=fp32", "--set", "train.steps=2"]
 
@@ -32,3 +38,66 @@ def test_codec_is_trained_measured_and_evaluated(
 def test_codec_without_a_field_says_which_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "codec", "--out", str(tmp_path), *SMALL]) == 2
     assert "choose one with --fields: image, audio, video, timeseries" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Returns the folder of a codec of pictures; what it holds is as good as trained."""
+    torch.manual_seed(1)
+    return str(save_model(tmp_path_factory.mktemp("codec") / "m", codec.build(codec.sized("tiny", {"image": "image"}))))
+
+
+def test_saved_model_becomes_a_part_that_stays_as_it_is(
+    trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTERMODAL_THREADS", "1")
+    out = str(tmp_path)
+    numbers = [word for name in ("depth", "heads") for word in ("--set", f"{name}=1")]
+    arguments = ["train", "dalle1", "--out", out, "--part", f"codecs.image={trained}", *SMALL, *numbers, "--json"]
+    assert run(arguments) == 0
+    made = json.loads(capsys.readouterr().out)
+    given, model = load_model(trained), load_model(made["model"])
+    assert list(model.preprocessors) == ["text", "image"]
+    assert model.config.codecs["image"] == given.config
+    kept = model.codecs["image"].state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in given.state_dict().items())
+    assert f"--part codecs.image={trained}" in (tmp_path / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("system", "part", "message"),
+    [
+        ("dalle1", None, "is a codec that is trained before and not given: train one and give its folder with --part"),
+        ("dalle1", "codecs.image", "--part 'codecs.image' has no value; write it as path=value, for example codecs.im"),
+        ("dalle1", "codecs.image=nowhere", "no folder of a saved model and no shipped model named 'nowhere'"),
+        ("dalle1", "codecs.image=EMPTY", "holds no config.json; give the folder of a saved model"),
+        ("dalle1", "codecs.image=PUBLISHED", "holds published weights"),
+        ("dalle1", "codecs.image=OTHER", "it takes no config of clip"),
+        ("dalle1", "codecs.image=BROKEN", "does not fit the model: missing codebook.inward.bias"),
+        ("dalle1", "coders.image=CODEC", "'coders'; use one of: codecs"),
+        ("clip", "towers.image=CODEC", "it takes no config of codec"),
+    ],
+)
+def test_part_that_cannot_be_taken_in_is_explained(
+    system: str, part: str | None, message: str, trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, published, broken, other = (tmp_path / name for name in ("empty", "published", "broken", "other"))
+    for folder in (empty, published, broken, other):
+        folder.mkdir()
+    (published / "config.json").write_text('{"model_type": "clip"}')
+    (broken / "config.json").write_text((Path(trained) / "config.json").read_text())
+    state = load_file(Path(trained) / "model.safetensors")
+    del state["codebook.inward.bias"]
+    save_file(state, broken / "model.safetensors")
+    fields = {"text": "text", "image": "image"}
+    (other / "config.json").write_text(
+        json.dumps({"system": "clip", "config": to_dict(clip.sized("tiny", fields, WordTokenizer(())))})
+    )
+    places = {"EMPTY": empty, "PUBLISHED": published, "BROKEN": broken, "OTHER": other, "CODEC": trained}
+    given = part
+    for name, folder in places.items():
+        given = given and given.replace(name, str(folder))
+    arguments = ["train", system, "--fields", "text,image", "--out", str(tmp_path / "run"), *SMALL]
+    assert run([*arguments, *(["--part", given] if given else [])]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from intermodal.cli.train import train
+from intermodal.cli.train import Job, train
 from intermodal.errors import InvalidValue
 from intermodal.training.processes import ALONE, Processes, current, joined, parts
 
@@ -76,7 +76,7 @@ def test_two_processes_give_the_losses_and_gradients_of_one(tmp_path: Path) -> N
 @pytest.mark.timeout(400)  # two processes import everything, on a busy machine slowly
 def test_training_under_torchrun_equals_training_alone(tmp_path: Path) -> None:
     changes = {"train.steps": "3", "train.precision": "fp32", "train.log_every": "1", "train.minutes": "5"}
-    one = train("clip", "diorama", tmp_path / "one", "tiny", ("text", "image"), 8, False, changes)
+    one = train(Job("clip", tmp_path / "one", fields=("text", "image"), batch=8, changes=changes))
     options = [word for path, value in changes.items() for word in ("--set", f"{path}={value}")]
     arguments = ("-m", "intermodal", "train", "clip", "--fields", "text,image", "--batch", "8", *options)
     done = run(*TWO, *arguments, "--set", "train.micro_batch=3", "--out", "two", "--json", folder=tmp_path)

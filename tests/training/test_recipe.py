@@ -1,5 +1,6 @@
 """What the data says of itself becomes numbers of the config, and whoever knows better overrides them."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -188,3 +189,34 @@ def test_codec_takes_series_of_any_length() -> None:
 def test_codec_of_what_never_varies_is_not_divided_by_nothing() -> None:
     flat = TimeSeries(np.full((1, 16), 3.0, np.float32), ("a",), 10.0)
     assert recipe("codec", Few({"timeseries": flat})).scale == 1.0
+
+
+def pairs() -> Few:
+    return Few({"text": Text("a b"), "image": picture(28, 28)}, {"text": Text("b c"), "image": picture(28, 28)})
+
+
+def test_saved_parts_are_taken_in_whole_and_changes_come_after() -> None:
+    part = recipe("codec", pairs(), fields=("image",), changes={"codebook.groups": "3"})
+    made = recipe("dalle1", pairs(), changes={"width": "96"}, parts={"codecs.image": part})
+    assert made.codecs == {"image": part}
+    assert (made.width, made.text.tokenizer.words) == (96, ("b", "a", "c"))
+    changed = recipe("dalle1", pairs(), changes={"codecs.image.offset": "0.5"}, parts={"codecs.image": part})
+    assert changed.codecs["image"] == dataclasses.replace(part, offset=0.5)
+
+
+@pytest.mark.parametrize(
+    ("system", "path", "part", "kind", "message"),
+    [
+        ("dalle1", "codecs.image", "clip", InvalidValue, "codecs.image is of type codec; it takes no config of clip"),
+        ("dalle1", "codecs.photo", "codec", InvalidValue, "draws one field, not image, photo"),
+        ("dalle1", "codec.image", "codec", UnknownName, "'codec'; use one of: codecs, depth"),
+        ("dalle1", "width", "codec", InvalidValue, "width is of type int; it takes no config of codec"),
+        ("clip", "towers.image", "codec", InvalidValue, "it takes no config of codec"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(
+    system: str, path: str, part: str, kind: type[Exception], message: str
+) -> None:
+    saved = recipe(part, pairs(), fields=("image",) if part == "codec" else None)
+    with pytest.raises(kind, match=message):
+        recipe(system, pairs(), parts={path: saved})

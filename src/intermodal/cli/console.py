@@ -38,17 +38,20 @@ def finish(result: Mapping[str, Any], as_json: bool, text: str, then: str = "") 
         print(f"\nNext:  {then}")
 
 
-def settings(changes: Sequence[str]) -> dict[str, str]:
+def settings(changes: Sequence[str], option: str = "--set", example: str = "towers.image.width=192") -> dict[str, str]:
     """Returns ``key=value`` options as a mapping.
+
+    Args:
+        changes: what was given.
+        option: the name of the option, for the message.
+        example: of what could be given.
 
     Raises:
         InvalidValue: an option without ``=``.
     """
     for change in changes:
         if "=" not in change:
-            raise InvalidValue(
-                f"--set {change!r} has no value; write it as path=value, for example towers.image.width=192"
-            )
+            raise InvalidValue(f"{option} {change!r} has no value; write it as path=value, for example {example}")
     return {key.strip(): value for key, _, value in (change.partition("=") for change in changes)}
 
 

@@ -27,7 +27,7 @@ def command(
     json: bool = JSON,
 ) -> None:
     """Learn one space over five modalities from scratch, measure all 20 directions, search a library, report."""
-    from intermodal.cli.train import train
+    from intermodal.cli.train import Job, train
     from intermodal.diorama.source import Diorama
     from intermodal.evaluation.protocols import any_to_any, embed_source
     from intermodal.evaluation.report import write_report
@@ -38,7 +38,7 @@ def command(
     say("1. Learning one space from scratch: sentences, pictures, sounds, clips and sensor traces of the same scenes.")
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of an earlier demo
     changes = {"train.minutes": str(minutes), **TRAINING}
-    trained = train("clip", "diorama", out, "tiny", (), BATCH, False, changes)
+    trained = train(Job("clip", out, batch=BATCH, changes=changes))
     model = load_model(out / "model")
     say("\n2. Measuring: each of 1,000 unseen scenes is searched from every modality in every other.")
     source = Diorama("test")

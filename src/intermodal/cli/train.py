@@ -1,18 +1,47 @@
 """``intermodal train``: a system, some data, a folder with the model at the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from intermodal.cli.console import JSON, SILENT, bar, finish, say, settings
+from intermodal.errors import InvalidValue
 
 if TYPE_CHECKING:
     from intermodal.training.loop import Progress
 
 DEV_SCENES = 200  # of Diorama, which has no end
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what, and where it goes.
+
+    Attributes:
+        system: its name.
+        out: folder.
+        data: name of the data source.
+        size: of the system.
+        fields: only these, or all.
+        parts: dotted path -> saved model that becomes this part.
+        batch: samples per batch.
+        resume: from the newest checkpoint.
+        changes: overrides by dotted path; those of the loop begin with ``train.``.
+    """
+
+    system: str
+    out: Path
+    data: str = "diorama"
+    size: str = "tiny"
+    fields: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
+    batch: int = 128
+    resume: bool = False
+    changes: Mapping[str, str] = field(default_factory=dict)
 
 
 def command(
@@ -23,6 +52,10 @@ def command(
     fields: Annotated[str, typer.Option(help="Only these fields of the data, with commas.")] = "",
     batch: Annotated[int, typer.Option(help="Samples per batch.")] = 128,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in --out.")] = False,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="Take in a saved model, config and weights: codecs.image=runs/codec/model; repeatable."),
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,8 +71,9 @@ def command(
     from intermodal.training.processes import joined
 
     chosen = tuple(f for f in fields.split(",") if f)
+    parts = settings(part or [], "--part", "codecs.image=runs/codec/model")
     with joined() as among:
-        result = train(system, data, out, size, chosen, batch, resume, settings(change or []))
+        result = train(Job(system, out, data, size, chosen, parts, batch, resume, settings(change or [])))
     if not among.first:
         return
     lines = [
@@ -50,66 +84,75 @@ def command(
     finish(result, json, "\n".join(lines), f"intermodal evaluate {out / 'model'} --data {data}")
 
 
-def train(
-    system: str,
-    data: str,
-    out: Path,
-    size: str,
-    fields: tuple[str, ...],
-    batch: int,
-    resume: bool,
-    changes: dict[str, str],
-) -> dict[str, Any]:
-    """Returns what the training came to; the model is in ``out``. Of several processes the first writes and speaks.
-
-    Args:
-        system: its name.
-        data: name of the data source.
-        out: folder.
-        size: of the system.
-        fields: only these, or all.
-        batch: samples per batch.
-        resume: from the newest checkpoint.
-        changes: overrides by dotted path; those of the loop begin with ``train.``.
-    """
+def train(job: Job) -> dict[str, Any]:
+    """Returns what the training came to; the model is in ``out``. Of several processes the first writes and speaks."""
     from intermodal import runtime
-    from intermodal.config import override, to_dict
+    from intermodal.config import override
     from intermodal.data.loader import Loader
     from intermodal.data.sources import open_source
-    from intermodal.saving import build_from, save_model
+    from intermodal.saving import save_model
     from intermodal.training.loop import Options
     from intermodal.training.loop import train as run
     from intermodal.training.processes import current
-    from intermodal.training.recipe import recipe
 
     first = current().first
     tell = say if first else lambda text: None
     runtime.threads(beside=1)  # the loader's
     runtime.keep_memory()
-    ours = {k: v for k, v in changes.items() if k.startswith("train.")}
+    ours = {k: v for k, v in job.changes.items() if k.startswith("train.")}
     options: Options = override({"train": Options()}, ours)["train"]
-    source = open_source(data, "train", fields=fields or None)
-    config = recipe(system, source, size, fields or None, {k: v for k, v in changes.items() if k not in ours})
+    source = open_source(job.data, "train", fields=job.fields or None)
     runtime.seed(options.seed)
-    model = build_from({"system": system, "config": to_dict(config)}).to(runtime.device())
-    loader = Loader(source, model.preprocessors, batch, seed=options.seed)
-    tell(f"{system} {size}: {_weights(model) / 1e6:.2f} M weights; {len(source)} of {', '.join(model.preprocessors)}")
+    model = _built(job, source).to(runtime.device())
+    fields = job.fields
+    if set(model.preprocessors) < set(source.fields):  # what it does not take need not be read
+        fields = tuple(model.preprocessors)
+        source = open_source(job.data, "train", fields=fields)
+    loader = Loader(source, model.preprocessors, job.batch, seed=options.seed)
+    tell(f"{job.system} {job.size}: {_weights(model) / 1e6:.2f} M weights; {len(source)} of {', '.join(source.fields)}")
     measured: dict[str, float] = {}
     with bar("training") if first else nullcontext(SILENT) as progress:
         end = run(
             model,
             loader,
             options,
-            out,
-            resume,
-            evaluate=_dev(model, data, fields, measured) if first else None,
+            job.out,
+            job.resume,
+            evaluate=_dev(model, job.data, fields, measured) if first else None,
             on_step=lambda p: progress.update(p.share, f"loss {p.losses['loss']:.3f}  {p.samples_per_s:.0f} samples/s"),
             say=lambda text: tell(f"warning: {text}"),
         )
-    result = _result(end, model, dict(measured)) | {"system": system, "data": data, "model": str(out / "model")}
+    result = _result(end, model, dict(measured))
+    result |= {"system": job.system, "data": job.data, "model": str(job.out / "model")}
     if first:
-        save_model(out / "model", model, _card(result, options.seed))
+        save_model(job.out / "model", model, _card(result, job.parts, options.seed))
     return result
+
+
+def _built(job: Job, source: Any) -> Any:
+    """Returns the model, fresh but for the parts that are taken from saved models.
+
+    Raises:
+        InvalidValue: a part that is frozen is not given, so that it would stay as it is drawn.
+    """
+    from intermodal.config import parts_of, to_dict
+    from intermodal.saving import build_from, load_part, saved_config
+    from intermodal.training.recipe import recipe
+
+    saved = {path: saved_config(name) for path, name in job.parts.items()}
+    changes = {k: v for k, v in job.changes.items() if not k.startswith("train.")}
+    config = recipe(job.system, source, job.size, job.fields or None, changes, saved)
+    model = build_from({"system": job.system, "config": to_dict(config)})
+    for path, name in job.parts.items():
+        load_part(model, path, name)
+    for path, part in parts_of(config).items():
+        if path not in job.parts and not any(p.requires_grad for p in model.get_submodule(path).parameters()):
+            kind = type(part).__module__.rpartition(".")[2]
+            raise InvalidValue(
+                f"{path} of {job.system} is a {kind} that is trained before and not given: train one and give its "
+                f"folder with --part {path}=FOLDER"
+            )
+    return model
 
 
 def _weights(model: Any) -> int:
@@ -183,12 +226,13 @@ def _kept(model: Any, source: Any) -> dict[str, float]:
     return figures | {name: read[name] for name in ("attribute_accuracy", "scene_accuracy") if name in read}
 
 
-def _card(result: dict[str, Any], seed: int) -> str:
+def _card(result: dict[str, Any], parts: Mapping[str, str], seed: int) -> str:
     """Returns the model card of a trained model."""
     lines = [f"- {name}: {value}" for name, value in result.items()]
     system, data, model = result["system"], result["data"], result["model"]
+    given = "".join(f" --part {path}={name}" for path, name in parts.items())
     return (
-        f"# {system} trained on {data}\n\nMade by `intermodal train {system} --data {data}`, seed {seed}. "
+        f"# {system} trained on {data}\n\nMade by `intermodal train {system} --data {data}{given}`, seed {seed}. "
         f"Figures of the run:\n\n" + "\n".join(lines) + "\n\nWhat it can do is measured by "
         f"`intermodal evaluate {model} --data {data}`.\n"
     )

@@ -4,6 +4,7 @@ What the data says is read from its first samples: channels and rate of series, 
 Whatever is chosen here is in the saved config and can be overridden by its dotted path.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ def recipe(
     size: str = "tiny",
     fields: Sequence[str] | None = None,
     changes: Mapping[str, str] | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> Any:
     """Returns the config of ``system`` for the data in ``source``.
 
@@ -34,10 +36,12 @@ def recipe(
         source: data; its fields become towers, or the one field of a system that has no towers.
         size: a size of that system.
         fields: leave out all other fields.
-        changes: overrides by dotted path.
+        changes: overrides by dotted path; they come last.
+        parts: whole configs of parts by dotted path, of models that are taken into this one: ``codecs.image``.
 
     Raises:
         UnknownName: a system, size, field or path that does not exist.
+        InvalidValue: a value, or a part of another kind, that its place does not take.
     """
     module = catalog.module("systems", system)
     for name in fields or ():
@@ -51,12 +55,13 @@ def recipe(
     config = module.sized(size, chosen, _tokenizer(source, chosen))
     if size == "tiny":
         numbers = _numbers(chosen, samples)
-        if not hasattr(config, "towers"):  # a system of one field: its preprocessor stands in the config itself
+        own = {f.name for f in dataclasses.fields(config)}
+        if "towers" in own:
+            config = override(config, numbers)
+        elif "preprocessor" in own:  # a system of one field: its preprocessor stands in the config itself
             numbers = {path.split(".", 2)[2]: value for path, value in numbers.items()}
             config = _centred(override(config, numbers), samples)
-        else:
-            config = override(config, numbers)
-    return override(config, changes or {})
+    return override(override(config, parts or {}), changes or {})
 
 
 def _tokenizer(source: Any, fields: Mapping[str, str]) -> Any:

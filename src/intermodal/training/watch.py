@@ -37,7 +37,7 @@ class Watch:
         config: Any = getattr(model, "config", None)
         for name, tower in getattr(config, "towers", {}).items():
             trained = [n for n, p in model.named_parameters() if n.startswith(f"encoders.{name}.") and p.requires_grad]
-            if tower.frozen and trained:
+            if getattr(tower, "frozen", False) and trained:
                 self.warn(
                     "frozen",
                     f"tower {name} is frozen in the config, but {len(trained)} of its parameters ask for a gradient",
