@@ -1,0 +1,154 @@
+"""One vocabulary for fields of several kinds: how each enters a transformer, given or written, and how it leaves it.
+
+    given    picture ─ stem ─┐              written   ids of the positions before ─ table ─┐
+             text    ─ table ┼─ + place + mark                                            ┴─ + place + mark
+
+Fields of one kind (a picture, a mask, a restyled picture) share everything but a mark that tells them apart.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from intermodal.decoders.spelling import (
+    Speller,
+    Spelling,
+    Spelt,
+    code_spelling,
+    grid_of,
+    positions_read,
+    spell_codes,
+    spell_text,
+    text_spelling,
+)
+from intermodal.layers.packing import Given
+from intermodal.layers.positions import Positions
+from intermodal.types import Batch
+
+TEXT = "text"
+"""The kind of fields that are words; every other kind has a codec."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """All that is needed to write one field.
+
+    Attributes:
+        speller: the transformer's vector of a position to its choices.
+        table: of the vocabulary.
+        spelling: where the ids lie.
+        places: what is added to a token, place by place: its position and the mark of the field.
+    """
+
+    speller: Speller
+    table: Float[Tensor, "V D"]
+    spelling: Spelling
+    places: Float[Tensor, "T D"]
+
+
+class Vocabulary(nn.Module):
+    """The table, and what stands around it."""
+
+    def __init__(
+        self,
+        width: int,
+        fields: Mapping[str, str],
+        stems: Mapping[str, nn.Module],
+        sizes: Mapping[str, tuple[int, ...]],
+        codecs: Mapping[str, Any] | nn.ModuleDict,
+        tokenizer: Any = None,
+    ) -> None:
+        """Lays out the ids of every kind, one range after the other.
+
+        Args:
+            width: D.
+            fields: field -> kind.
+            stems: kind -> how a grid is read.
+            sizes: kind -> positions along each axis, 0 for an axis without limit.
+            codecs: kind -> what gives ids; they are used here and not held.
+            tokenizer: of the fields that are text.
+        """
+        super().__init__()
+        self.fields = dict(fields)
+        self.codecs: dict[str, Any] = {
+            kind: codecs[kind] for kind in stems
+        }  # a plain mapping: their weights are not this module's
+        self.stems = nn.ModuleDict(stems)
+        self.spellings: dict[str, Spelling] = {}
+        self.read_places, self.write_places, self.spellers = (nn.ModuleDict() for _ in range(3))
+        stop = 0
+        for kind in sizes:
+            if kind == TEXT:
+                spelling = text_spelling(stop, tokenizer.vocab_size, tokenizer.begin_id, tokenizer.end_id)
+            else:
+                spelling = code_spelling(stop, self.codecs[kind].codes, self.codecs[kind].groups, self.ends(kind))
+            self.spellings[kind], stop = spelling, spelling.stop
+            self.read_places[kind], self.write_places[kind] = (Positions(width, sizes[kind]) for _ in range(2))
+            self.spellers[kind] = Speller(width, len(spelling.starts))
+        self.table = nn.Embedding(stop, width)
+        nn.init.normal_(self.table.weight, std=width**-0.5)
+        self.marks = nn.ParameterDict({name: nn.Parameter(torch.randn(2, width) * 0.02) for name in fields})
+
+    def ends(self, kind: str) -> bool:
+        """Returns whether fields of a kind have no fixed length."""
+        return kind == TEXT or not self.codecs[kind].positions
+
+    def tokens(self, name: str, batch: Batch) -> Given:
+        """Returns a field as it enters the transformer when it is given."""
+        kind = self.fields[name]
+        places: Any = self.read_places[kind]
+        if kind == TEXT:
+            x, grid = self.table(batch.values + self.spellings[kind].starts[0]), (batch.values.shape[1],)
+        else:
+            x, grid = self.stems[kind](batch)
+        return Given(x + places(grid) + self.marks[name][0], batch.mask)
+
+    @torch.no_grad()
+    def spelt(self, name: str, batch: Batch) -> Spelt:
+        """Returns a field as it is written; media get their ids in full precision, the same in training and in use."""
+        kind = self.fields[name]
+        if kind == TEXT:
+            return spell_text(batch)
+        with torch.autocast(batch.mask.device.type, enabled=False):
+            return spell_codes(self.codecs[kind].encode(batch), self.ends(kind))
+
+    def places(self, name: str, count: int) -> Float[Tensor, "T D"]:
+        """Returns what is added to each token of a field that is written; places beyond its grid have no position."""
+        positions: Any = self.write_places[self.fields[name]]
+        whole: Tensor = positions(grid_of(positions.sizes, count))
+        marked: Tensor = F.pad(whole, (0, 0, 0, count - len(whole))) + self.marks[name][1]
+        return marked
+
+    def begun(self, name: str, spelt: Spelt) -> Float[Tensor, "B T D"]:
+        """Returns a field as it enters the transformer when it is written: at each position stands the one before."""
+        spelling, table = self.spellings[self.fields[name]], self.table.weight
+        ids = spelling.ids(spelt.choices)
+        begin = table[spelling.begin].expand(len(ids), 1, -1)
+        before: Tensor = torch.cat((begin, positions_read(table, ids[:, :-1])), dim=1)
+        return before + self.places(name, ids.shape[1])
+
+    def log_likelihood(self, name: str, hidden: Float[Tensor, "B T D"], spelt: Spelt) -> Float[Tensor, " B"]:
+        """Returns the mean over the ids of each row of the logarithm of its probability; 0 where there is none."""
+        kind = self.fields[name]
+        speller: Any = self.spellers[kind]
+        total: Tensor = speller.log_likelihood(hidden, self.table.weight, self.spellings[kind], spelt)
+        return total / spelt.real.sum(dim=(1, 2)).clamp(min=1)
+
+    def writer(self, name: str, longest: int) -> Writer:
+        """Returns what writes a field, of at most ``longest`` positions where it is no text and has no fixed length."""
+        kind = self.fields[name]
+        speller: Any = self.spellers[kind]
+        positions: Any = self.write_places[kind]
+        room = positions.sizes[0] - 1 if kind == TEXT else self.codecs[kind].positions or longest
+        return Writer(speller, self.table.weight, self.spellings[kind], self.places(name, room))
+
+    def read_back(
+        self, name: str, choices: Int64[Tensor, "B T G"], real: Bool[Tensor, "B T"]
+    ) -> Int64[Tensor, "B ..."]:
+        """Returns choices as ids of the tokenizer, begin and padding included, or of the codec."""
+        return self.spellings[self.fields[name]].own_ids(choices, real)

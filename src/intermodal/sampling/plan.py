@@ -1,0 +1,118 @@
+"""Which fields are written from which others: in training by drawing, in use by what a sample has.
+
+Some fields are free: any of them is written from any part of the others. What is no translation is a task: a field
+that is written from certain others together, an answer from a picture and a question.
+
+Follows: inputs drawn at random among all modalities as in 4M (Mizrahi et al. 2023, arXiv 2312.06647, section 3.1).
+Changed: whole fields are drawn instead of tokens, and every field is written in every step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from intermodal.errors import InvalidValue, UnknownName, Unsupported
+from intermodal.types import Batch, Sample
+
+Visible = dict[str, Bool[Tensor, " B"]]
+"""Field -> in which rows it is seen."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is learnt.
+
+    Attributes:
+        free: fields that are translated into each other.
+        tasks: other fields -> the sets of fields that each is written from.
+        single: share of the training rows in which a free field is written from one other, else from any number.
+        alone: share in which it is written from none.
+        completed: share in which one free field per batch is written from a part of itself and nothing else.
+    """
+
+    free: tuple[str, ...] = ()
+    tasks: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    single: float = 0.6
+    alone: float = 0.04
+    completed: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Checks the shares."""
+        if min(self.single, self.alone, self.completed) < 0 or max(self.single + self.alone, self.completed) > 1:
+            raise InvalidValue(
+                f"single {self.single} and alone {self.alone} together, and completed {self.completed}, are shares "
+                "between 0 and 1; change the one that is not"
+            )
+
+    def names(self) -> tuple[str, ...]:
+        """Returns every field that occurs, each once."""
+        given = (name for ways in self.tasks.values() for way in ways for name in way)
+        return tuple(dict.fromkeys((*self.free, *self.tasks, *given)))
+
+    def written(self) -> tuple[str, ...]:
+        """Returns the fields that are written."""
+        return (*self.free, *self.tasks) if len(self.free) > 1 else tuple(self.tasks)
+
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """Returns the (from, to) pairs of fields of which one is enough for the other."""
+        alone = [(way[0], to) for to, ways in self.tasks.items() for way in ways if len(way) == 1]
+        return (*((a, b) for a in self.free for b in self.free if a != b), *alone)
+
+    def usable(self, sample: Sample, to: str) -> Sample:
+        """Returns what of a sample the field ``to`` is written from.
+
+        Raises:
+            UnknownName: there is no such field.
+            Unsupported: it is only ever given, or the sample has not what it is written from.
+        """
+        if to not in self.names():
+            raise UnknownName("field of this model", to, self.names())
+        if to not in self.written():
+            raise Unsupported(f"this model reads {to!r} and does not write it; it writes {', '.join(self.written())}")
+        if to in self.free:
+            if found := {n: sample[n] for n in self.free if n != to and n in sample}:
+                return found
+            wanted = "any of " + ", ".join(n for n in self.free if n != to)
+        else:
+            for way in self.tasks[to]:
+                if all(n in sample for n in way):
+                    return {n: sample[n] for n in way}
+            wanted = " or ".join(" with ".join(way) for way in self.tasks[to])
+        raise Unsupported(f"{to!r} is written from {wanted}; the sample has {', '.join(sample) or 'nothing'}")
+
+    def drawn(self, to: str, here: Mapping[str, Batch]) -> Visible | None:
+        """Returns which fields each row of ``to`` is written from in a step; None where it is not written.
+
+        Args:
+            to: a field of the batch.
+            here: the batch.
+        """
+        rows, device = len(here[to]), here[to].mask.device
+        if to in self.free:
+            others = [n for n in self.free if n != to and n in here]
+            u = torch.rand(rows, device=device)
+            count = torch.randint(1, max(2, len(others) + 1), (rows,), device=device)
+            count = torch.where(u < self.single, 1, torch.where(u > 1 - self.alone, 0, count))
+            there = torch.stack([here[n].present for n in others], dim=1) if others else count.new_zeros(rows, 0).bool()
+            order = (torch.rand(there.shape, device=device) + ~there).argsort(dim=1).argsort(dim=1)
+            return {n: (order[:, i] < count) & there[:, i] for i, n in enumerate(others)}
+        ways = [way for way in self.tasks.get(to, ()) if all(n in here for n in way)]
+        if not ways:
+            return None
+        full = torch.stack([torch.stack([here[n].present for n in way]).all(dim=0) for way in ways], dim=1)
+        chosen = (torch.rand(full.shape, device=device) + full).argmax(dim=1)
+        chosen = torch.where(full.any(dim=1), chosen, -1)
+        names = {n for way in ways for n in way}
+        return {n: torch.stack([chosen == i for i, way in enumerate(ways) if n in way]).any(dim=0) for n in names}
+
+
+def hidden_stretch(mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+    """Returns a mask in which a drawn stretch of each row is no longer real."""
+    rows, count = mask.shape
+    start, stop = torch.rand(2, rows, 1, device=mask.device).mul(count + 1).long().sort(dim=0).values
+    place = torch.arange(count, device=mask.device)
+    kept: Tensor = mask & ((place < start) | (place >= stop))
+    return kept

@@ -1,0 +1,394 @@
+"""One transformer, one vocabulary: any fields of a sample in, any field out, and a vector of each for searching.
+
+    picture ─ stem ──┐  each read by itself      ┌ begin ─ ids ─ ids ─ ...    text: words
+    text    ─ table ─┼─ blocks ─ keys, values ───┼ begin ─ ids ─ ids ─ ...    picture: codes of its codebook
+    series  ─ stem ──┘     │                     └ begin ─ ids ─ ids ─ end    whatever has no fixed length
+                           └ mean ─ head ─ unit vector
+
+What is given is read as it is, through a stem of small convolutions; what is asked for is written as ids, a position
+after the other, by the same blocks, which see the keys and values of all that was given. Which task it is (to
+translate, to answer, to mark, to complete) is told by the fields alone.
+
+Follows: one vocabulary and one transformer as in 4M (Mizrahi et al. 2023, arXiv 2312.06647) and Unified-IO 2 (Lu et al.
+2023, arXiv 2312.17172), which also reads media as they are and writes codes. Changed: a sample trains the writing of
+all of its fields at once, each from drawn others; given fields do not see each other, so that a field's vector does not
+depend on what else is there. Added: InfoNCE between these vectors (arXiv 2103.00020). Left out: mixture of experts, and
+denoising but for completion.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from intermodal import catalog
+from intermodal.decoders.vocabulary import TEXT, Vocabulary
+from intermodal.errors import InvalidValue, UnknownName, Unsupported
+from intermodal.layers.block import Block
+from intermodal.layers.packing import Asked, Given, side_by_side
+from intermodal.layers.stem import stem
+from intermodal.objectives.contrastive import info_nce
+from intermodal.sampling.autoregressive import Sampling
+from intermodal.sampling.plan import Plan, Visible, hidden_stretch
+from intermodal.sampling.writing import Cache, Written, extended, write
+from intermodal.types import Batch, Candidate, Item, Preprocessor, Sample
+
+_SCALE_MAX = 4.6  # of the logarithm of InfoNCE's scale: a temperature of 0.01
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that is needed to build the system again.
+
+    Attributes:
+        fields: field -> its kind: ``text``, or a key of ``codecs``; fields of one kind share all but a mark.
+        plan: which fields are written from which; the free ones have a vector.
+        codecs: kind -> config of the codec that spells it; its preprocessor and first layers are also how it is read.
+        text: preprocessor of all texts; None where no field is one.
+        width: D of a token.
+        depth: blocks.
+        heads: of each block.
+        dropout: of each residual branch.
+        space: width of the space that is searched.
+        contrast: weight of InfoNCE between the vectors of fields; 0 for none.
+        longest: positions of what has no fixed length.
+    """
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
+    codecs: Mapping[str, Any] = field(default_factory=dict)
+    text: Preprocessor | None = None
+    width: int = 256
+    depth: int = 6
+    heads: int = 4
+    dropout: float = 0.0
+    space: int = 128
+    contrast: float = 0.2
+    longest: int = 128
+
+    def __post_init__(self) -> None:
+        """Checks every field that a user can get wrong."""
+        if len(self.plan.names()) < 2:
+            raise InvalidValue(
+                f"unified needs at least two fields, not {len(self.plan.names())}: name them in its plan"
+            )
+        for name in self.plan.names():
+            if name not in self.fields:
+                raise UnknownName("field of the plan", name, self.fields)
+        for kind in self.fields.values():
+            if kind != TEXT and kind not in self.codecs:
+                raise UnknownName("kind of a field, with a codec", kind, [TEXT, *self.codecs])
+        if TEXT in self.fields.values() and self.text is None:
+            raise InvalidValue("a field is text and there is no preprocessor of texts; give one")
+        if self.contrast < 0 or self.longest < 1:
+            raise InvalidValue(f"contrast {self.contrast} is at least 0 and longest {self.longest} at least 1")
+
+    def preprocessor(self, name: str) -> Preprocessor:
+        """Returns the preprocessor of a field."""
+        kind = self.fields[name]
+        made: Preprocessor = self.text if kind == TEXT else self.codecs[kind].preprocessor  # type: ignore[assignment]
+        return made
+
+    @property
+    def towers(self) -> dict[str, Preprocessor]:
+        """Fields that have a vector."""
+        return {name: self.preprocessor(name) for name in self.plan.free}
+
+
+class Unified(nn.Module):
+    """Trains, Embeds, Translates, Completes, Answers."""
+
+    def __init__(self, config: Config, codecs: Mapping[str, nn.Module]) -> None:
+        """Assembles built codecs, one per kind that is no text; they are not trained here."""
+        super().__init__()
+        self.config = config
+        self.preprocessors = {name: config.preprocessor(name) for name in config.fields}
+        self.codecs = nn.ModuleDict(codecs).requires_grad_(False).eval()
+        width, text = config.width, config.text
+        kinds = {kind: config.codecs.get(kind) for kind in config.fields.values()}
+        stems = {k: stem(c.preprocessor.layout, width, c.first, c.channels) for k, c in kinds.items() if c}
+        sizes = {kind: c.sizes if c else (text.tokens_max,) for kind, c in kinds.items()}  # type: ignore[union-attr]
+        self.vocabulary = Vocabulary(width, config.fields, stems, sizes, self.codecs, getattr(text, "tokenizer", None))
+        self.blocks = nn.ModuleList(Block(width, config.heads, 0, config.dropout) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        free = config.plan.free
+        self.heads = nn.ModuleDict({name: nn.Linear(width, config.space, bias=False) for name in free})
+        self.pairs = tuple(combinations(free, 2)) if config.contrast else ()
+        self.log_scales = nn.ParameterDict({"-".join(p): nn.Parameter(torch.tensor(2.66)) for p in self.pairs})
+
+    def train(self, mode: bool = True) -> "Unified":
+        """Sets the mode of all but the codecs."""
+        super().train(mode)
+        self.codecs.eval()
+        return self
+
+    def vector(self, name: str, hidden: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B S"]:
+        """Returns one unit vector per row of a given field."""
+        real = mask.to(hidden.dtype)[..., None]
+        mean = (self.norm(hidden) * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+        return F.normalize(self.heads[name](mean).float(), dim=-1)
+
+    # ---- Trains
+
+    def losses(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """Returns for each field that is written the mean negative log-likelihood of its ids, and the contrast."""
+        here = {n: part for n, part in batch.items() if n in self.preprocessors and bool(part.mask.any())}
+        plan = self.config.plan
+        sees = {to: seen for to in here if (seen := plan.drawn(to, here)) is not None}
+        read = {n for seen in sees.values() for n in seen} | set(plan.free)
+        given = {n: self.vocabulary.tokens(n, here[n]) for n in here if n in read}
+        self._hide(given, sees)
+        written = {to: self.vocabulary.spelt(to, here[to]) for to in sees}
+        asked = {to: Asked(self.vocabulary.begun(to, written[to]), sees[to]) for to in sees}
+        known, found = side_by_side(self.blocks, given, asked)
+        result = {}
+        for to, hidden in found.items():
+            rows = here[to].present
+            likely = self.vocabulary.log_likelihood(to, self.norm(hidden), written[to])
+            result[to] = -(likely * rows).sum() / rows.sum() / len(found)
+        meeting = {p: here[p[0]].present & here[p[1]].present for p in self.pairs if p[0] in here and p[1] in here}
+        meeting = {p: both for p, both in meeting.items() if int(both.sum()) > 1}
+        if meeting:
+            vectors = {n: self.vector(n, known[n], here[n].mask) for n in {n for pair in meeting for n in pair}}
+            scales = {p: self.log_scales["-".join(p)].clamp(max=_SCALE_MAX).exp() for p in meeting}
+            terms = [info_nce(vectors[p[0]][both], vectors[p[1]][both], scales[p]) for p, both in meeting.items()]
+            result["contrast"] = self.config.contrast * torch.stack(terms).mean()
+        return result
+
+    def _hide(self, given: dict[str, Given], sees: dict[str, Visible]) -> None:
+        """Adds one free field with a stretch hidden; some rows of it are written from that alone."""
+        names = [n for n in given if n in sees and n in self.config.plan.free]
+        share = self.config.plan.completed
+        if names and share:
+            name = names[int(torch.randint(len(names), ()))]
+            whole = given[name]
+            chosen = torch.rand(len(whole.mask), device=whole.mask.device) < share
+            given[f"{name}, in part"] = Given(whole.tokens, hidden_stretch(whole.mask))
+            sees[name] = {n: seen & ~chosen for n, seen in sees[name].items()} | {f"{name}, in part": chosen}
+
+    # ---- Embeds
+
+    @torch.no_grad()
+    def embed(
+        self, items: Sequence[Item], fields: str | None = None, batch_size: int = 64, precision: str | None = None
+    ) -> Float[Tensor, "N S"]:
+        """Returns one unit vector per item, in the order given, modalities mixed at will.
+
+        Args:
+            items: N items.
+            fields: the field that they all are of; default: by each item's modality, the first that reads it.
+            batch_size: items read together; does not change the result.
+            precision: fp32; no other is computed.
+
+        Raises:
+            Unsupported: no field with a vector reads an item, or another precision was asked for.
+        """
+        if precision not in (None, "fp32"):
+            raise Unsupported(f"this model embeds in fp32, not in {precision}; leave the precision out")
+        where: dict[str, list[int]] = {}
+        for i, item in enumerate(items):
+            where.setdefault(fields or self.field_of(item), []).append(i)
+        training, device = self.training, self.norm.weight.device
+        self.eval()
+        result = torch.zeros(len(items), self.config.space, device=device)
+        for name, index in where.items():
+            if name not in self.heads:
+                raise UnknownName("field with a vector", name, self.heads)
+            for start in range(0, len(index), batch_size):
+                part = index[start : start + batch_size]
+                one = self.vocabulary.tokens(name, self.preprocessors[name]([items[i] for i in part]).to(device))
+                known, _ = side_by_side(self.blocks, {name: one}, {})
+                result[part] = self.vector(name, known[name], one.mask)
+        self.train(training)
+        return result
+
+    def field_of(self, item: Item) -> str:
+        """Returns the first field that reads an item; the free ones come first.
+
+        Raises:
+            Unsupported: no field does.
+        """
+        for name in self.config.plan.names():
+            if self.preprocessors[name].modality == item.modality:
+                return name
+        known = sorted({p.modality for p in self.preprocessors.values()})
+        raise Unsupported(f"this model does not read {item.modality}; it reads {', '.join(known)}")
+
+    # ---- Translates, Completes, Answers
+
+    @property
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """The (from, to) pairs that it was trained for."""
+        return self.config.plan.directions()
+
+    def translate(
+        self,
+        items: Sequence[Item],
+        to: str,
+        *,
+        source: str | None = None,
+        sampling: Sampling | None = None,
+        count: int = 1,
+    ) -> list[Item]:
+        """Returns one item of field ``to`` for each item: see ``types.Translates``."""
+        samples = [{source or self.field_of(item): item} for item in items]
+        return [found[0].item for found in self.candidates(samples, to, sampling=sampling, count=count)]
+
+    def answer(self, sample: Sample, question: str) -> str:
+        """Returns the answer in words: see ``types.Answers``."""
+        text = catalog.module("modalities", TEXT).ITEM
+        for to, ways in self.config.plan.tasks.items():
+            for way in ways:
+                asked = next((n for n in way if "question" in n), None)
+                if asked and all(n in sample for n in way if n != asked):
+                    made: Any = self.candidates([{**sample, asked: text(question)}], to)[0][0].item
+                    return str(made.text)
+        raise Unsupported(f"this model has not learnt to answer questions about {', '.join(sample) or 'nothing'}")
+
+    @torch.no_grad()
+    def candidates(
+        self, samples: Sequence[Sample], to: str, *, sampling: Sampling | None = None, count: int = 1, rows: int = 32
+    ) -> list[list[Candidate]]:
+        """Returns for each sample ``count`` candidates for its field ``to``, best first.
+
+        One is taken as the likeliest, id by id; several are drawn. The score is the mean log-likelihood of the ids.
+
+        Args:
+            samples: what is given; their own ``to`` is not looked at.
+            to: the field to write.
+            sampling: how ids are chosen; default: greedy for one, at temperature 1 within 90 % for several.
+            count: candidates per sample.
+            rows: sequences written together; does not change the result but for rounding.
+
+        Raises:
+            Unsupported: it was not trained to write that field from these.
+            InvalidValue: ``count`` is below 1.
+        """
+        if count < 1:
+            raise InvalidValue(f"{count} candidates were asked for; give at least 1")
+        chosen = sampling or (Sampling() if count == 1 else Sampling(temperature=1.0, top_p=0.9))
+        usable = [self.config.plan.usable(sample, to) for sample in samples]
+        training, step = self.training, max(1, rows // count)
+        self.eval()
+        result: list[list[Candidate]] = []
+        for start in range(0, len(usable), step):
+            *_, last = self.writing(usable[start : start + step], to, chosen, count)
+            scores = (last.log_likelihood / last.ids.clamp(min=1)).tolist()
+            made = [Candidate(item, score) for item, score in zip(self.items(to, last), scores, strict=True)]
+            parts = [made[i : i + count] for i in range(0, len(made), count)]
+            result += [sorted(part, key=lambda c: -c.score) for part in parts]
+        self.train(training)
+        return result
+
+    @torch.no_grad()
+    def likelihood(self, samples: Sequence[Sample], to: str) -> Float[Tensor, " N"]:
+        """Returns for each sample the mean log-likelihood of the ids of its field ``to``, written from its others.
+
+        Raises:
+            Unsupported: it was not trained to write that field from these.
+        """
+        training = self.training
+        self.eval()
+        given = [self.config.plan.usable(sample, to) for sample in samples]
+        reads = {n: self.vocabulary.tokens(n, part) for n, part in self.batches(given).items()}
+        spelt = self.vocabulary.spelt(to, self.batches([{to: sample[to]} for sample in samples])[to])
+        seen = {n: one.mask.any(dim=1) for n, one in reads.items()}
+        _, found = side_by_side(self.blocks, reads, {to: Asked(self.vocabulary.begun(to, spelt), seen)})
+        self.train(training)
+        return self.vocabulary.log_likelihood(to, self.norm(found[to]), spelt)
+
+    def writing(self, samples: Sequence[Sample], to: str, sampling: Sampling, count: int = 1) -> Iterator[Written]:
+        """Yields what is written after each position, ``count`` rows per sample: results as they are made."""
+        writer = self.vocabulary.writer(to, self.config.longest)
+        number = torch.arange(len(samples) * count, device=self.norm.weight.device)
+        cache = self._read(self.batches(samples), len(writer.places)).rows(number // count)
+        yield from write(lambda x: self.norm(extended(self.blocks, cache, x)), writer, sampling, number % count)
+
+    def items(self, to: str, written: Written) -> list[Item]:
+        """Returns the item that each row of what was written stands for."""
+        longest = max(1, int(written.lengths.max()))
+        real = torch.arange(longest, device=written.lengths.device) < written.lengths[:, None]
+        codes = self.vocabulary.read_back(to, written.choices[:, :longest], real)
+        if self.config.fields[to] == TEXT:
+            return self.preprocessors[to].invert(codes)
+        made: list[Item] = self.codecs[self.config.fields[to]].items(codes, real)  # type: ignore[operator]
+        return made
+
+    def batches(self, samples: Sequence[Sample]) -> dict[str, Batch]:
+        """Returns one batch per field that any of the samples has."""
+        names = [n for n in self.config.fields if any(n in sample for sample in samples)]
+        device = self.norm.weight.device
+        return {n: self.preprocessors[n]([s.get(n) for s in samples]).to(device) for n in names}
+
+    def _read(self, batch: Mapping[str, Batch], room: int) -> Cache:
+        """Returns the keys and values of given fields, each read by itself."""
+        held: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in self.blocks]
+        masks = []
+        for name, part in batch.items():
+            one = self.vocabulary.tokens(name, part)
+            x, allowed = one.tokens, (one.mask | ~one.mask.any(dim=1, keepdim=True))[:, None]
+            for block, (keys, values) in zip(self.blocks, held, strict=True):
+
+                def keep(k: Tensor, v: Tensor, keys: Any = keys, values: Any = values) -> tuple[Tensor, Tensor]:
+                    keys.append(k)
+                    values.append(v)
+                    return k, v
+
+                x = block.extend(x, keep, allowed)  # type: ignore[operator]
+            masks.append(one.mask)
+        joined = [(torch.cat(keys, dim=2), torch.cat(values, dim=2)) for keys, values in held]
+        return Cache([k for k, _ in joined], [v for _, v in joined], torch.cat(masks, dim=1), room)
+
+
+def build(config: Config) -> Unified:
+    """Returns the system that ``config`` describes, with fresh weights; codecs are to be filled with trained ones."""
+    make = catalog.module("systems", "codec").build
+    kinds = [kind for kind in dict.fromkeys(config.fields.values()) if kind != TEXT]
+    return Unified(config, {kind: make(config.codecs[kind]) for kind in kinds})
+
+
+# ---- Sizes
+
+TASKS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "answer": (("image", "question"),),
+    "clip_answer": (("video", "clip_question"),),
+    "mask": (("image", "phrase"), ("image", "tone")),
+    "restyled": (("image", "palette"),),
+    "speech": (("text",),),
+    "transcript": (("speech",),),
+}
+"""What fields of these names are written from, where the data has them."""
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"width": 256, "depth": 6, "heads": 4, "space": 128, "longest": 48},
+    "paper": {"width": 2048, "depth": 24, "heads": 16, "space": 1024},  # 4M-XL, arXiv 2312.06647, table 10
+}
+
+
+def sized(size: str, fields: Mapping[str, str], tokenizer: Any) -> Config:
+    """Returns the config of one size for data with these fields (field name -> modality).
+
+    Codecs are those of ``systems/codec.py`` of that size, to be replaced by trained ones.
+
+    Raises:
+        UnknownName: there is no such size.
+    """
+    if size not in SIZES:
+        raise UnknownName("size of unified", size, SIZES)
+    tasks = {
+        to: some
+        for to, ways in TASKS.items()
+        if to in fields and (some := tuple(w for w in ways if set(w) <= set(fields)))
+    }
+    only = {n for ways in tasks.values() for way in ways for n in way if n not in ("text", "image", "video")}
+    kinds = {name: "speech" if name == "speech" else modality for name, modality in fields.items()}
+    codec = catalog.module("systems", "codec")
+    codecs = {kind: codec.sized(size, {kind: fields[n]}) for n, kind in kinds.items() if kind != TEXT}
+    text = catalog.module("modalities", TEXT).PREPROCESSOR(tokenizer, 64) if TEXT in kinds.values() else None
+    plan = Plan(tuple(n for n in fields if n not in tasks and n not in only), tasks)
+    return Config(kinds, plan, codecs, text, **SIZES[size])

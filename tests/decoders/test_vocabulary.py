@@ -1,0 +1,96 @@
+"""Fields of several kinds in one vocabulary."""
+
+import pytest
+import torch
+
+from intermodal.decoders.vocabulary import TEXT, Vocabulary
+from intermodal.diorama.source import Diorama
+from intermodal.layers.stem import stem
+from intermodal.modalities.image import Image
+from intermodal.modalities.text import TextPreprocessor
+from intermodal.modalities.timeseries import TimeSeriesPreprocessor
+from intermodal.systems import codec
+from intermodal.tokenizers.codebook import Codebook
+from intermodal.tokenizers.word import WordTokenizer
+
+WIDTH = 16
+TOKENIZER = WordTokenizer(words=tuple(Diorama.vocabulary))
+TEXTS = TextPreprocessor(TOKENIZER, 40)
+FIELDS = {"text": TEXT, "answer": TEXT, "image": "image", "trace": "timeseries"}
+SAMPLES = Diorama("train", ("text", "image", "timeseries"), size=3).samples(range(3))
+
+
+def vocabulary() -> Vocabulary:
+    torch.manual_seed(0)
+    book = Codebook(levels=(4, 4), groups=2)
+    configs = {
+        "image": codec.sized("tiny", {"image": "image"}),
+        "timeseries": codec.Config("trace", TimeSeriesPreprocessor(channels=9, patch=16), (0,), width=32),
+    }
+    codecs = {
+        kind: codec.build(codec.Config(kind, c.preprocessor, c.sizes, c.first, c.channels, 32, 1, 2, book)).eval()
+        for kind, c in configs.items()
+    }
+    stems = {kind: stem(c.preprocessor.layout, WIDTH, c.first, c.channels) for kind, c in configs.items()}
+    sizes = {TEXT: (40,), "image": (4, 4), "timeseries": (0,)}
+    return Vocabulary(WIDTH, FIELDS, stems, sizes, codecs, TOKENIZER)
+
+
+def test_its_weights_are_those_of_the_table_and_not_of_the_codecs() -> None:
+    own = vocabulary()
+    assert own.table.weight.shape == (1 + TOKENIZER.vocab_size + (1 + 16 + 16) + (2 + 16 + 16), WIDTH)
+    assert not any("codec" in name for name, _ in own.named_parameters())
+    assert own.ends("image") is False
+    assert own.ends("timeseries") is own.ends(TEXT) is True
+
+
+@torch.no_grad()
+def test_given_texts_are_looked_up_where_written_ones_are_chosen() -> None:
+    own = vocabulary()
+    batch = TEXTS([s["text"] for s in SAMPLES])
+    tokens = own.tokens("text", batch).tokens
+    start = own.spellings[TEXT].starts[0]
+    place = own.read_places[TEXT]((batch.values.shape[1],)) + own.marks["text"][0]
+    torch.testing.assert_close(tokens - place, own.table.weight[batch.values + start])
+    spelt = own.spelt("text", batch)
+    begun = own.begun("text", spelt) - own.places("text", spelt.choices.shape[1])
+    torch.testing.assert_close(begun[:, 0], own.table.weight[own.spellings[TEXT].begin].expand(3, -1))
+    torch.testing.assert_close(begun[:, 1:], own.table.weight[start + batch.values[:, 1:-1]])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["image", "trace"])
+def test_media_are_written_as_codes_and_read_back(name: str) -> None:
+    own = vocabulary()
+    kind = FIELDS[name]
+    items = [s["image" if name == "image" else "timeseries"] for s in SAMPLES]
+    made = own.codecs[kind].tokens(items)
+    spelt = own.spelt(name, own.codecs[kind].config.preprocessor(items))
+    longest = made.mask.shape[1]
+    back = own.read_back(name, spelt.choices[:, :longest], made.mask)
+    assert torch.equal(back, made.values)
+    assert spelt.choices.shape[1] == longest + (name == "trace")
+    assert own.begun(name, spelt).shape == (3, spelt.choices.shape[1], WIDTH)
+    assert own.tokens(name, own.codecs[kind].config.preprocessor(items)).tokens.shape[1] == longest
+
+
+@torch.no_grad()
+def test_what_is_written_does_not_depend_on_padding() -> None:
+    own = vocabulary()
+    short, both = TEXTS([SAMPLES[1]["text"]]), TEXTS([SAMPLES[1]["text"], SAMPLES[0]["text"]])
+    count = short.values.shape[1] - 1
+    assert both.values.shape[1] - 1 > count
+    alone, among = own.spelt("text", short), own.spelt("text", both)
+    hidden = torch.randn(2, both.values.shape[1] - 1, WIDTH)
+    one = own.log_likelihood("text", hidden[:1, :count], alone)
+    torch.testing.assert_close(one[0], own.log_likelihood("text", hidden, among)[0])
+    torch.testing.assert_close(own.begun("text", alone)[0], own.begun("text", among)[0, :count])
+
+
+def test_the_writer_has_room_for_what_is_asked() -> None:
+    own = vocabulary()
+    writer = own.writer("trace", 9)
+    assert writer.places.shape == (9, WIDTH)
+    assert writer.spelling.end == 0
+    assert own.writer("image", 16).spelling == own.spellings["image"]
+    assert isinstance(SAMPLES[0]["image"], Image)

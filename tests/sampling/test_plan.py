@@ -1,0 +1,89 @@
+"""What is written from what."""
+
+import pytest
+import torch
+
+from intermodal.errors import InvalidValue, UnknownName, Unsupported
+from intermodal.modalities.text import Text
+from intermodal.sampling.plan import Plan, hidden_stretch
+from intermodal.types import Batch
+
+TASKS = {"answer": (("image", "question"),), "mask": (("image", "phrase"), ("image", "tone"))}
+PLAN = Plan(("text", "image", "audio"), TASKS, single=0.5, alone=0.1)
+WORD = Text("word")
+
+
+def batch(names: list[str], rows: int = 400, absent: str = "") -> dict[str, Batch]:
+    mask = torch.ones(rows, 3, dtype=torch.bool)
+    return {n: Batch(torch.zeros(rows, 3, dtype=torch.int64), mask & (n != absent)) for n in names}
+
+
+def test_free_fields_are_written_from_one_from_several_and_from_none_as_often_as_planned() -> None:
+    torch.manual_seed(0)
+    seen = PLAN.drawn("text", batch(["text", "image", "audio"], 4000))
+    assert seen is not None
+    assert set(seen) == {"image", "audio"}
+    count = torch.stack(list(seen.values())).sum(dim=0)
+    shares = [float((count == n).double().mean()) for n in range(3)]
+    assert shares[0] == pytest.approx(0.1, abs=0.02)
+    assert shares[1] == pytest.approx(0.5 + 0.4 / 2, abs=0.03)
+    assert shares[2] == pytest.approx(0.4 / 2, abs=0.03)
+    assert float(seen["image"].double().mean()) == pytest.approx(float(seen["audio"].double().mean()), abs=0.03)
+
+
+def test_what_a_row_lacks_is_not_seen() -> None:
+    seen = PLAN.drawn("text", batch(["text", "image", "audio"], absent="audio"))
+    assert seen is not None
+    assert not bool(seen["audio"].any())
+    assert bool(seen["image"].any())
+
+
+def test_a_task_is_written_from_one_of_its_ways_and_whole() -> None:
+    torch.manual_seed(0)
+    seen = PLAN.drawn("mask", batch(["mask", "image", "phrase", "tone", "text"]))
+    assert seen is not None
+    assert set(seen) == {"image", "phrase", "tone"}
+    assert bool(seen["image"].all())
+    assert bool((seen["phrase"] ^ seen["tone"]).all())
+    assert 0.4 < float(seen["tone"].double().mean()) < 0.6
+    alone = PLAN.drawn("mask", batch(["mask", "image", "phrase", "tone"], absent="tone"))
+    assert alone is not None
+    assert bool(alone["phrase"].all())
+    assert PLAN.drawn("mask", batch(["mask", "image"])) is None
+    assert PLAN.drawn("phrase", batch(["phrase", "image"])) is None
+
+
+def test_what_a_sample_is_written_from() -> None:
+    assert set(PLAN.usable({"text": WORD, "image": WORD, "audio": WORD, "tone": WORD}, "text")) == {"image", "audio"}
+    assert set(PLAN.usable({"image": WORD, "tone": WORD, "text": WORD}, "mask")) == {"image", "tone"}
+    with pytest.raises(Unsupported, match="image with phrase or image with tone; the sample has image"):
+        PLAN.usable({"image": WORD}, "mask")
+    with pytest.raises(Unsupported, match="any of image, audio; the sample has text"):
+        PLAN.usable({"text": WORD}, "text")
+    with pytest.raises(Unsupported, match="reads 'phrase' and does not write it"):
+        PLAN.usable({"image": WORD}, "phrase")
+    with pytest.raises(UnknownName, match="smell"):
+        PLAN.usable({"image": WORD}, "smell")
+
+
+def test_directions_are_those_of_free_fields_and_of_tasks_with_one_source() -> None:
+    plan = Plan(("text", "image"), {"speech": (("text",),), "answer": (("image", "question"),)})
+    assert plan.directions() == (("text", "image"), ("image", "text"), ("text", "speech"))
+    assert plan.names() == ("text", "image", "speech", "answer", "question")
+
+
+def test_a_hidden_stretch_leaves_the_rest() -> None:
+    torch.manual_seed(0)
+    mask = torch.ones(500, 6, dtype=torch.bool)
+    mask[0] = False
+    kept = hidden_stretch(mask)
+    assert not bool((kept & ~mask).any())
+    hidden = (mask & ~kept).int()
+    assert int((hidden.diff(dim=1) == 1).sum(dim=1).max()) <= 1  # one stretch per row
+    assert set(hidden.sum(dim=1).tolist()) >= {0, 1, 3, 6}
+
+
+@pytest.mark.parametrize("shares", [{"single": 0.9, "alone": 0.2}, {"completed": 1.5}, {"alone": -0.1}])
+def test_shares_are_shares(shares: dict[str, float]) -> None:
+    with pytest.raises(InvalidValue, match="shares between 0 and 1"):
+        Plan(("a", "b"), **shares)  # type: ignore[arg-type]

@@ -1,0 +1,195 @@
+"""The unified transformer: any fields in, any field out, the same alone and in company."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from intermodal.config import from_dict, to_dict
+from intermodal.decoders.spelling import Spelt
+from intermodal.decoders.vocabulary import TEXT
+from intermodal.diorama.source import Diorama
+from intermodal.errors import InvalidValue, UnknownName, Unsupported
+from intermodal.layers.packing import Asked, side_by_side
+from intermodal.modalities.audio import Audio
+from intermodal.modalities.image import Image
+from intermodal.modalities.text import Text, TextPreprocessor
+from intermodal.sampling.autoregressive import Sampling
+from intermodal.sampling.plan import Plan
+from intermodal.systems import codec, unified
+from intermodal.tokenizers.codebook import Codebook
+from intermodal.tokenizers.word import WordTokenizer
+from intermodal.types import Answers, Batch, Completes, Embeds, Trains, Translates
+
+FIELDS = ("text", "image", "timeseries")
+SOURCE = Diorama("train", FIELDS, size=8)
+SAMPLES = SOURCE.samples(range(8))
+
+
+def small(plan: Plan | None = None, fields: dict[str, str] | None = None) -> unified.Unified:
+    """Returns a model of text, pictures and series with codecs of 4 x 2 and 2 x 2 ids."""
+    torch.manual_seed(0)
+    book = Codebook(levels=(4, 4), groups=2)
+    tokenizer = WordTokenizer(words=tuple(Diorama.vocabulary))
+    whole = unified.sized("tiny", fields or SOURCE.fields, tokenizer)
+    codecs = {
+        kind: dataclasses.replace(codec.sized("tiny", {kind: kind}), width=32, codebook=book, channels=(8, 8, 8))
+        for kind in ("image", "timeseries")
+    }
+    codecs["timeseries"] = dataclasses.replace(codecs["timeseries"], channels=(), depth=1)
+    text = TextPreprocessor(tokenizer, 40) if whole.text else None
+    whole = dataclasses.replace(whole, text=text, plan=plan or whole.plan)
+    changed = dataclasses.replace(whole, codecs=codecs, width=32, depth=2, heads=2, space=16, longest=6)
+    return unified.build(changed)
+
+
+def test_it_can_do_what_it_says() -> None:
+    model = small()
+    for contract in (Trains, Embeds, Translates, Completes, Answers):
+        assert isinstance(model, contract)
+    assert set(model.directions) == {(a, b) for a in FIELDS for b in FIELDS if a != b}
+    assert from_dict(unified.Config, to_dict(model.config)) == model.config
+
+
+def test_codecs_are_not_trained_and_every_field_is() -> None:
+    model = small().train()
+    assert not model.codecs["image"].training
+    assert not any(p.requires_grad for p in model.codecs.parameters())
+    losses = model.losses(model.batches(SAMPLES))
+    assert set(losses) == {*FIELDS, "contrast"}
+    assert all(bool(loss.isfinite()) and float(loss.detach()) > 0 for loss in losses.values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("to", FIELDS)
+def test_writing_with_a_memory_is_what_the_loss_looks_at(to: str) -> None:
+    model = small().eval()
+    for i, sample in enumerate(SAMPLES[:2]):
+        given = {n: item for n, item in sample.items() if n != to}
+        *_, last = model.writing([given], to, Sampling(temperature=1.0, seed=i))
+        reads = {n: model.vocabulary.tokens(n, part) for n, part in model.batches([given]).items()}
+        real = torch.ones_like(last.choices, dtype=torch.bool)
+        real[:, int(last.lengths) :, 1:] = False
+        spelt = Spelt(last.choices, real)
+        seen = {n: torch.ones(1, dtype=torch.bool) for n in reads}
+        _, found = side_by_side(model.blocks, reads, {to: Asked(model.vocabulary.begun(to, spelt), seen)})
+        hidden = model.norm(found[to])
+        x, chosen = torch.zeros(1), None
+        writer = model.vocabulary.writer(to, last.choices.shape[1])
+        for place in range(last.choices.shape[1]):
+            chosen = None
+            for group in range(int(real[0, place].sum())):
+                start, size = writer.spelling.starts[group], writer.spelling.sizes[group]
+                logits = writer.speller(hidden[:, place], chosen, group) @ writer.table[start : start + size].T
+                if group == 0 and place == 0 and writer.spelling.end is not None:
+                    logits[:, writer.spelling.end] = -torch.inf
+                x = x + logits.log_softmax(-1)[0, last.choices[0, place, group]]
+                own = writer.table[start + last.choices[:, place, group]]
+                chosen = own if chosen is None else chosen + own
+        torch.testing.assert_close(last.log_likelihood, x, atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_loss_of_a_field_is_its_likelihood() -> None:
+    model = small(Plan(FIELDS, single=0.0, alone=0.0, completed=0.0)).eval()
+    torch.manual_seed(1)
+    whole = float(model.losses(model.batches(SAMPLES))["image"])
+    torch.manual_seed(1)
+    sees = [model.config.plan.drawn(n, model.batches(SAMPLES)) for n in FIELDS][FIELDS.index("image")]
+    assert sees is not None
+    rows = [{n: item for n, item in s.items() if n == "image" or bool(sees[n][i])} for i, s in enumerate(SAMPLES)]
+    likely = torch.cat([model.likelihood([row], "image") for row in rows])
+    assert whole == pytest.approx(-float(likely.mean()) / len(FIELDS), rel=1e-4)
+
+
+def test_a_sample_gets_the_same_alone_and_in_company() -> None:
+    model = small()
+    samples = [{n: s[n] for n in FIELDS[i % 3 :] if n != "image"} for i, s in enumerate(SAMPLES[:4])]
+    samples = [s or {"text": SAMPLES[i]["text"]} for i, s in enumerate(samples)]
+    together = model.candidates(samples, "image", sampling=Sampling(1.0, seed=2), count=2)
+    for sample, found in zip(samples, together, strict=True):
+        (alone,) = model.candidates([sample], "image", sampling=Sampling(1.0, seed=2), count=2)
+        assert [c.score for c in alone] == pytest.approx([c.score for c in found], rel=1e-4)
+        assert all(a.item == b.item for a, b in zip(alone, found, strict=True))
+        assert found[0].score >= found[1].score
+    assert isinstance(together[0][0].item, Image)
+
+
+def test_one_candidate_is_the_likeliest_and_translating_takes_it() -> None:
+    model = small()
+    (only,) = model.candidates([{"image": SAMPLES[0]["image"]}], "text")
+    assert [only[0].item] == model.translate([SAMPLES[0]["image"]], "text")
+    assert isinstance(only[0].item, Text)
+    assert len(model.translate([s["text"] for s in SAMPLES], "timeseries")) == 8
+
+
+def test_the_rows_that_are_written_together_do_not_change_them() -> None:
+    model = small()
+    samples = [{"text": s["text"]} for s in SAMPLES]
+    many, few = (model.candidates(samples, "image", rows=rows) for rows in (32, 3))
+    assert [c[0].score for c in many] == pytest.approx([c[0].score for c in few], rel=1e-4)
+
+
+def test_tasks_are_written_from_their_own_fields() -> None:
+    fields = {"image": "image", "question": "text", "answer": "text", "timeseries": "timeseries"}
+    model = small(fields=fields)
+    assert model.config.plan == Plan(("image", "timeseries"), {"answer": (("image", "question"),)})
+    assert set(model.heads) == {"image", "timeseries"}
+    sample = {"image": SAMPLES[0]["image"], "question": Text("what colour is the star?"), "answer": Text("red")}
+    losses = model.train().losses(model.batches([sample] * 4))
+    assert set(losses) == {"image", "answer"}
+    assert isinstance(model.answer({"image": sample["image"]}, "what colour is the star?"), str)
+    with pytest.raises(Unsupported, match="not learnt to answer questions about timeseries"):
+        model.answer({"timeseries": SAMPLES[0]["timeseries"]}, "what colour is the star?")
+    with pytest.raises(Unsupported, match="image with question"):
+        model.candidates([{"image": sample["image"]}], "answer")
+
+
+@torch.no_grad()
+def test_fields_of_one_kind_differ_by_their_mark_alone() -> None:
+    model = small(fields={"image": "image", "question": "text", "answer": "text"})
+    assert set(model.vocabulary.spellings) == {"image", TEXT}
+    batch = model.batches([{"question": Text("red"), "answer": Text("red")}])
+    a, b = (model.vocabulary.tokens(n, batch[n]).tokens for n in ("question", "answer"))
+    marks = model.vocabulary.marks
+    torch.testing.assert_close(a - marks["question"][0], b - marks["answer"][0])
+
+
+def test_vectors_do_not_depend_on_company_and_on_what_cannot_be_embedded_it_says_so() -> None:
+    model = small(fields={"image": "image", "question": "text", "answer": "text", "timeseries": "timeseries"})
+    rows = model.embed([SAMPLES[0]["image"], SAMPLES[0]["timeseries"], SAMPLES[1]["image"]])
+    torch.testing.assert_close(rows[2], model.embed([SAMPLES[1]["image"]], fields="image")[0])
+    with pytest.raises(UnknownName, match="field with a vector"):
+        model.embed([Text("red")])
+    with pytest.raises(Unsupported, match="fp32"):
+        model.embed([SAMPLES[0]["image"]], precision="int8")
+    with pytest.raises(Unsupported, match="does not read audio"):
+        model.embed([Audio(torch.zeros(1, 4000).numpy(), 8000)])
+
+
+def test_rows_without_a_field_train_the_others() -> None:
+    model = small().train()
+    holes = [{n: item for n, item in s.items() if i % 2 or n != "image"} for i, s in enumerate(SAMPLES)]
+    losses = model.losses(model.batches(holes))
+    assert set(losses) == {*FIELDS, "contrast"}
+    assert all(bool(loss.isfinite()) for loss in losses.values())
+    part = model.batches(holes)
+    assert not bool(part["image"].present.all())
+    none = {n: Batch(p.values, p.mask & (n != "image")) for n, p in part.items()}
+    assert "image" not in model.losses(none)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"plan": Plan(("image",))}, "at least two fields, not 1"),
+        ({"plan": Plan(("image", "smell"))}, "smell"),
+        ({"fields": {"image": "image", "text": "words"}}, "words"),
+        ({"text": None}, "no preprocessor of texts"),
+        ({"contrast": -1.0}, "contrast -1.0"),
+    ],
+)
+def test_configs_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:
+    config = small().config
+    with pytest.raises((InvalidValue, UnknownName), match=message):
+        dataclasses.replace(config, **{"plan": Plan(("image", "text")), **changes})  # type: ignore[arg-type]
