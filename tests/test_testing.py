@@ -18,7 +18,14 @@ from intermodal.modalities.text import Text
 from intermodal.modalities.timeseries import TimeSeries
 from intermodal.saving import load_model, save_model
 from intermodal.systems.clip import Clip, build, sized
-from intermodal.testing import check_embeds, check_encoder, check_preprocessor, check_saves, check_trains
+from intermodal.testing import (
+    check_embeds,
+    check_encoder,
+    check_preprocessor,
+    check_saves,
+    check_trains,
+    check_translates,
+)
 from intermodal.tokenizers.word import WordTokenizer
 from intermodal.types import Batch, Encoded, Grid, Symbols
 
@@ -314,3 +321,54 @@ def test_model_that_is_saved_whole_passes_and_what_gets_lost_is_caught(
     monkeypatch.setattr(testing, "save_model", lambda path, model: save_model(path, model, half=True))
     with pytest.raises(AssertionError, match="the vectors must survive"):
         check_saves(clip, items)
+
+
+class Longer(nn.Module):
+    """Makes series twice as strong; ``fault`` says how it is wrong."""
+
+    def __init__(self, fault: str = "") -> None:
+        super().__init__()
+        self.fault, self.config, self.calls = fault, fault, 0
+        self.preprocessors = {"a": Pairs(), "b": Pairs()}
+
+    @property
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        return (("a", "c"),) if self.fault == "unknown" else () if self.fault == "none" else (("a", "b"),)
+
+    def translate(self, items: Sequence[Any], to: str, *, source: Any, sampling: Any = None, count: int = 1) -> Any:
+        self.calls += 1
+        if self.fault == "modality":
+            return [Text("a") for _ in items]
+        more = 1.0 if self.fault == "calls" and self.calls == 2 else 0.0
+        made = [series(*(2 * item.values[0] + more)) for item in items]
+        return made[1:] if self.fault == "fewer" else made
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("none", "directions are pairs of fields"),
+        ("unknown", "directions are pairs of fields"),
+        ("fewer", "must give one item for each"),
+        ("modality", "must give items of timeseries"),
+        ("calls", "the same on every call"),
+    ],
+)
+def test_faults_of_translations_are_found(fault: str, message: str) -> None:
+    check_translates(Longer(), [*ITEMS, Text("a")])
+    with pytest.raises(AssertionError, match=message):
+        check_translates(Longer(fault), [*ITEMS, Text("a")])
+    with pytest.raises(AssertionError, match="must have directions"):
+        check_translates(nn.Linear(1, 1), ITEMS)
+
+
+def test_translations_that_do_not_survive_saving_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testing, "save_model", lambda path, model: None)
+    for loaded, survives in ((Longer(), True), (Longer("calls"), False)):
+        loaded.calls, loaded.config = 1, ""
+        monkeypatch.setattr(testing, "load_model", lambda path, loaded=loaded: loaded)
+        if survives:
+            check_saves(Longer(), ITEMS)
+            continue
+        with pytest.raises(AssertionError, match="translations to b must survive saving"):
+            check_saves(Longer(), ITEMS)

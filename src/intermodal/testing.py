@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from intermodal.saving import load_model, save_model
-from intermodal.types import Batch, Codes, Embeds, Grid, Item, Preprocessor, Sample, Symbols, Trains
+from intermodal.types import Batch, Codes, Embeds, Grid, Item, Preprocessor, Sample, Symbols, Trains, Translates
 
 TOLERANCE = 1e-5
 """How much a vector may differ in fp32 by what stands beside it."""
@@ -204,8 +204,40 @@ def check_codes(model: Any, items: Sequence[Item]) -> None:
         check(float((own - here).abs().mean()) <= 0.01, f"item {i} comes back differently alone than here")
 
 
+def check_translates(model: Any, items: Sequence[Item]) -> None:
+    """Checks that items become as many of the field asked for, twice the same, one direction to each field."""
+    check(isinstance(model, Translates), "a system must have directions and translate(items, to)")
+    known = {name for direction in model.directions for name in direction}
+    check(bool(known) and known <= set(model.preprocessors), "directions are pairs of fields that have a preprocessor")
+    for source, to in _one_to_each(model):
+        given = _of_field(model, source, items)
+        made = model.translate(given, to, source=source)
+        check(len(made) == len(given), f"{source} to {to} must give one item for each")
+        own = model.preprocessors[to].modality
+        check(all(item.modality == own for item in made), f"{source} to {to} must give items of {own}")
+        check(
+            _equal(model, to, made, model.translate(given, to, source=source)), f"{to} must be the same on every call"
+        )
+
+
+def _one_to_each(model: Translates) -> list[tuple[str, str]]:
+    """Returns the first direction to each field."""
+    return [(source, to) for to, source in {to: source for source, to in reversed(model.directions)}.items()]
+
+
+def _of_field(model: Any, field: str, items: Sequence[Item]) -> list[Item]:
+    """Returns the items that a field can hold."""
+    return [item for item in items if item.modality == model.preprocessors[field].modality]
+
+
+def _equal(model: Any, field: str, some: Sequence[Item], others: Sequence[Item]) -> bool:
+    """Returns whether items of a field have the same values."""
+    a, b = (model.preprocessors[field](given).values for given in (some, others))
+    return a.shape == b.shape and bool((a == b).all())
+
+
 def check_saves(model: Any, items: Sequence[Item]) -> None:
-    """Checks that a saved and loaded model has the same config and gives the same vectors, or the same ids."""
+    """Checks that a saved and loaded model has the same config and gives the same vectors, ids and translations."""
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder) / "m", model)
         loaded = load_model(Path(folder) / "m")
@@ -216,3 +248,8 @@ def check_saves(model: Any, items: Sequence[Item]) -> None:
     if isinstance(model, Codes):
         same = loaded.tokens(items).values == model.tokens(items).values
         check(bool(same.all()), "the ids must survive saving, each of them")
+    if isinstance(model, Translates):
+        for source, to in _one_to_each(model):
+            given = _of_field(model, source, items)
+            made = [one.translate(given, to, source=source) for one in (model, loaded)]
+            check(_equal(model, to, *made), f"translations to {to} must survive saving, bit by bit")
