@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intermodal.diorama.draws import mix, uniform
+from intermodal.diorama.draws import mix, pick, uniform
 
 _PRINT = "from intermodal.diorama.draws import uniform; print(uniform(7, 'image', [5, 123456789], 3).tolist())"
 
@@ -63,3 +63,16 @@ def test_seeds_streams_and_indices_are_uncorrelated_and_uniform():
 
 def test_mix_gives_different_words_for_different_words():
     assert len(np.unique(mix(np.arange(100_000, dtype=np.uint64)))) == 100_000
+
+
+def test_picking_takes_each_true_option_as_often():
+    options = np.array([[True, True, True, True], [False, True, False, True], [False, False, True, False]])
+    u = uniform(0, "pick", np.arange(4000), 1)[:, 0]
+    for row, numbers in zip(options, ([0, 1, 2, 3], [1, 3], [2]), strict=True):
+        picked = pick(np.tile(row, (4000, 1)), u)
+        shares = np.bincount(picked, minlength=4) / 4000
+        np.testing.assert_allclose(shares, np.isin(np.arange(4), numbers) / len(numbers), atol=0.03)
+        assert set(picked.tolist()) == set(numbers)
+    together = pick(options, np.array([0.99999, 0.0, 0.5]))
+    assert together.tolist() == [3, 1, 2]
+    assert pick(np.zeros((1, 3), bool), np.array([0.7])).tolist() == [0]

@@ -10,8 +10,10 @@ from intermodal.diorama.pictures import (
     SIDE,
     TRAVEL,
     hue_to_rgb,
+    levels_of,
     render_images,
     render_videos,
+    silhouettes,
 )
 from intermodal.diorama.scene import COLOURS, MOTIONS, Scene, Scenes, Thing, draw_scenes
 from intermodal.errors import InvalidValue
@@ -127,3 +129,39 @@ def test_no_scenes_give_no_pictures_and_wrong_arguments_are_refused(render):
     for noise in (-1.0, 5.1, float("nan")):
         with pytest.raises(InvalidValue, match="0 to 5 grey levels"):
             render(scenes, [0, 1], noise=noise)
+
+
+def test_a_silhouette_is_where_the_picture_changes_when_the_object_goes():
+    """The independent mask: half of the colour's way from the ground, in the picture with it and without it."""
+    ids = np.arange(300)
+    scenes = draw_scenes("train", ids)
+    slot = np.arange(len(ids)) % scenes.present.sum(axis=1)
+    rows = np.arange(len(ids))
+    found = silhouettes(scenes, slot, ids)
+    present = scenes.present.copy()
+    present[rows, slot] = False
+    gone = Scenes(present, scenes.shape, scenes.colour, scenes.size, scenes.cell, scenes.motion)
+    without = render_images(gone, ids, noise=0).astype(float)
+    change = np.abs(render_images(scenes, ids, noise=0) - without)
+    shade = levels_of(scenes, ids)[rows, slot][:, None, None]
+    channel = np.abs(shade - without).mean(axis=(1, 2)).argmax(axis=1)
+    way = np.abs(shade - without)[rows, :, :, channel]
+    expected = (change[rows, :, :, channel] >= 0.5 * way) & (way > 0)
+    both, either = (found & expected).sum(axis=(1, 2)), (found | expected).sum(axis=(1, 2))
+    assert (both / either).min() > 0.9
+    assert (both / either).mean() > 0.99
+    np.testing.assert_array_equal(silhouettes(scenes.take([9, 4]), slot[[9, 4]], ids[[9, 4]]), found[[9, 4]])
+    assert (silhouettes(scenes, slot, ids, seed=1) != found).any()
+
+
+def test_pictures_are_painted_in_the_levels_that_are_given():
+    ids = np.arange(70)
+    scenes = draw_scenes("train", ids)
+    own = levels_of(scenes, ids)
+    np.testing.assert_array_equal(render_images(scenes, ids, levels=own), render_images(scenes, ids))
+    given = np.full_like(own, 200)
+    painted = render_images(scenes, ids, noise=0, levels=given)
+    inside = silhouettes(scenes, np.zeros(70, np.int64), ids)
+    assert (painted[inside] > 110).all()
+    assert (painted.max(axis=(1, 2, 3)) == 200).all()
+    np.testing.assert_array_equal(render_images(scenes.take([66]), ids[[66]], 0, 0, given[[66]])[0], painted[66])

@@ -6,7 +6,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from intermodal.diorama.questions import ANSWERS, KINDS, NUMBERS, QUESTION_VOCABULARY, Question, questions
+from intermodal.diorama.questions import (
+    ANSWERS,
+    KINDS,
+    NUMBERS,
+    QUESTION_VOCABULARY,
+    Question,
+    draw_questions,
+    kinds_answerable_from,
+    questions,
+)
 from intermodal.diorama.scene import (
     CARRIES,
     CELLS,
@@ -17,10 +26,11 @@ from intermodal.diorama.scene import (
     SIZES,
     SPLITS,
     Scene,
+    Scenes,
     Thing,
     draw_scenes,
 )
-from intermodal.errors import UnknownName
+from intermodal.errors import InvalidValue, UnknownName
 
 MANY = 2000
 
@@ -161,6 +171,58 @@ def test_held_out_pairs_are_named_only_where_they_are(split):
                     named += 1
                     assert (shape, colour) in there
     assert (named > 0) == (split == "compositional")
+
+
+@pytest.mark.parametrize("kinds", [KINDS, kinds_answerable_from("image")])
+def test_one_question_of_each_scene_in_balance_and_right(kinds):
+    ids = np.arange(4000)
+    scenes = draw_scenes("train", ids)
+    drawn = draw_questions(scenes, ids, kinds=kinds)
+    counts = Counter(question.kind for question in drawn)
+    for kind in kinds:
+        assert counts[kind] / len(ids) == pytest.approx(1 / len(kinds), rel=0.1)
+    assert counts.keys() == set(kinds)
+    for scene, question in zip(scenes, drawn, strict=True):
+        assert _answer(scene, question) == question.answer, (str(scene), question)
+    by_kind = {kind: Counter(q.answer for q in drawn if q.kind == kind) for kind in kinds}
+    for kind, options in (("count", NUMBERS), ("motion", MOTIONS), ("existence", "yes no"), ("relation", "yes no")):
+        answers = options.split() if isinstance(options, str) else options
+        for answer in answers if kind in kinds else ():
+            share = by_kind[kind][answer] / by_kind[kind].total()
+            assert share == pytest.approx(1 / len(answers), abs=0.06), (kind, answer)
+
+
+def test_one_question_is_the_same_in_any_batch_and_another_with_seed_index_and_kinds():
+    ids = np.arange(60)
+    scenes = draw_scenes("dev", ids)
+    drawn = draw_questions(scenes, ids)
+    assert draw_questions(scenes.take([7, 3]), ids[[7, 3]]) == [drawn[7], drawn[3]]
+    for other in (draw_questions(scenes, ids, seed=1), draw_questions(scenes, ids + 1000)):
+        assert sum(a == b for a, b in zip(drawn, other, strict=True)) < 20
+    picture = draw_questions(scenes, ids, kinds=KINDS[:4])
+    assert sum(a == b for a, b in zip(drawn, picture, strict=True)) < 20
+    alike = Scenes.of([Scene((Thing(0, 0, 0, 0, 1), Thing(8, 0, 0, 0, 2)))] * 40)  # nothing else can be asked
+    assert {question.kind for question in draw_questions(alike, ids[:40])} == {"count", "existence"}
+
+
+def test_what_can_always_be_answered_is_what_no_question_asks_more_of(asked):
+    need = {kind: frozenset().union(*(q.carries for _, q in asked if q.kind == kind)) for kind in KINDS}
+    for field, carried in CARRIES.items():
+        assert kinds_answerable_from(field) == tuple(kind for kind in KINDS if need[kind] <= carried), field
+    assert kinds_answerable_from("image") == KINDS[:4]
+    assert kinds_answerable_from("video") == KINDS
+    with pytest.raises(UnknownName, match="smell"):
+        kinds_answerable_from("smell")
+
+
+def test_questions_that_cannot_be_drawn_are_refused():
+    scenes = draw_scenes("dev", [0, 1])
+    with pytest.raises(UnknownName, match="riddle"):
+        draw_questions(scenes, [0, 1], kinds=("count", "riddle"))
+    with pytest.raises(InvalidValue, match="relation, motion leave scenes without"):
+        draw_questions(scenes, [0, 1], kinds=("relation", "motion"))
+    with pytest.raises(InvalidValue, match="2 scenes came with 1 indices"):
+        draw_questions(scenes, [0])
 
 
 def test_an_unknown_kind_is_refused():

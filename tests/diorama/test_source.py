@@ -15,6 +15,7 @@ from intermodal.diorama.sentences import read_text
 from intermodal.diorama.series import read_series
 from intermodal.diorama.sounds import read_sound
 from intermodal.diorama.source import FIELDS, TEST_SIZE, TRAIN_SIZE, Diorama
+from intermodal.diorama.tasks import TASKS
 from intermodal.errors import InvalidValue, MissingExtra, UnknownName
 from intermodal.tokenizers.word import WordTokenizer
 from intermodal.types import MODALITIES
@@ -41,7 +42,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_rendering_has_its_modality_and_what_it_carries() -> None:
-    assert set(FIELDS) == set(CARRIES) == {*MODALITIES, "speech"}
+    assert set(CARRIES) == {*MODALITIES, "speech"}
+    assert set(FIELDS) == {*CARRIES, *TASKS}
+    assert set(FIELDS.values()) == set(MODALITIES)
     source = Diorama("dev")
     assert source.fields == {name: name for name in MODALITIES}
     assert Diorama("dev", fields=("image", "text")).fields == {"image": "image", "text": "text"}
@@ -112,6 +115,66 @@ def test_its_vocabulary_knows_every_word() -> None:
             assert tokenizer.unknown_id not in tokenizer.encode(sample["text"].text)
 
 
+def test_fields_that_ask_for_something_are_given_where_they_are_asked_for():
+    fields = ("restyled", "image", "mask", "answer", "clip_question", "tone")
+    source = Diorama("dev", fields=fields, variation=2)
+    assert tuple(source.fields) == fields
+    batch = source.samples([4, 11])
+    assert [tuple(sample) for sample in batch] == [fields, fields]
+    assert {name: item.modality for name, item in batch[0].items()} == source.fields
+    alone = Diorama("dev", fields=fields, variation=2).samples([11])[0]
+    again = Diorama("dev", fields=fields, variation=3).samples([11])[0]
+    for name in fields:
+        assert alone[name].content_hash() == batch[1][name].content_hash()
+    assert any(again[name].content_hash() != alone[name].content_hash() for name in ("answer", "clip_question"))
+    assert again["tone"].content_hash() != alone["tone"].content_hash()
+
+
+def test_the_truth_behind_them_can_be_had():
+    fields = ("question", "answer", "clip_question", "clip_answer", "phrase", "mask", "restyled", "palette")
+    source = Diorama("test", fields=fields, seed=2, variation=1)
+    index = [7, 1003, 2]
+    samples = source.samples(index)
+    for field, answer in (("question", "answer"), ("clip_question", "clip_answer")):
+        asked = source.asked(index, field)
+        assert [(q.text, q.answer) for q in asked] == [(s[field].text, s[answer].text) for s in samples]
+    for sample, one, scene in zip(samples, source.pointed(index), source.scenes(index), strict=True):
+        x0, y0, x1, y1 = one.box
+        white = sample["mask"].pixels == 255
+        assert sample["phrase"].text == one.phrase
+        assert one.thing in scene.things
+        assert white[y0:y1, x0:x1].sum() == white.sum() > 0
+    for name, truth in (("restyled", source.restyled_scenes(index)), ("palette", source.palette_scenes(index))):
+        assert [read_image(s[name].pixels).seen_by("image") for s in samples] == [x.seen_by("image") for x in truth]
+    with pytest.raises(UnknownName, match="'mask'; use one of: audio, image"):
+        source.keys(index, "image", "mask")
+
+
+def test_words_of_questions_are_in_the_vocabulary_where_there_are_questions():
+    assert Diorama("dev").vocabulary == Diorama.vocabulary
+    assert Diorama("dev", fields=("text", "mask")).vocabulary == Diorama.vocabulary
+    source = Diorama("dev", fields=("text", "question", "answer", "phrase"))
+    assert source.vocabulary[: len(Diorama.vocabulary)] == Diorama.vocabulary
+    tokenizer = WordTokenizer(words=source.vocabulary)
+    for sample in source.samples(range(50)):
+        for item in sample.values():
+            assert tokenizer.unknown_id not in tokenizer.encode(item.text)
+
+
+def test_each_split_speaks_with_its_own_voices(monkeypatch):
+    given = {}
+
+    def keep(texts: list[str], ids: Any, seed: int, variants: tuple[str, ...]) -> list[np.ndarray]:
+        given[split] = variants
+        return [np.zeros((1, 8), np.float32)] * len(texts)
+
+    monkeypatch.setattr(speech, "available", lambda: True)
+    monkeypatch.setattr(speech, "render_speech", keep)
+    for split in SPLITS:
+        Diorama(split, fields=("speech",)).samples([0])
+    assert given == {split: speech.variants_of(split) for split in SPLITS}
+
+
 @needs_voice
 def test_speech_is_given_where_it_is_asked_for(own_cache: None) -> None:
     source = Diorama("test", fields=("text", "speech"))
@@ -132,7 +195,7 @@ def test_speech_without_its_package_says_how_to_get_it(monkeypatch: pytest.Monke
 def test_what_there_is_not_is_named() -> None:
     with pytest.raises(UnknownName, match="'validation'; use one of: compositional, dev, test, train"):
         Diorama("validation")
-    with pytest.raises(UnknownName, match="'smell'.*image, speech, text"):
+    with pytest.raises(UnknownName, match="'smell'.*image, mask.*speech, text"):
         Diorama("dev", fields=("text", "smell"))
     for size in (0, -3):
         with pytest.raises(InvalidValue, match=f"of {size} samples"):

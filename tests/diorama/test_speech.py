@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 
 from intermodal.diorama import speech
-from intermodal.diorama.scene import draw_scenes
+from intermodal.diorama.scene import SPLITS, draw_scenes
 from intermodal.diorama.sentences import read_text, render_texts
 from intermodal.diorama.speech import (
     ACCENTS,
     SPEECH_RATE_HZ,
+    UNHEARD,
     VARIANTS,
     available,
     read_speech,
     render_speech,
     resample,
+    variants_of,
 )
 from intermodal.errors import InvalidValue, MissingExtra, UnreadableMedia
 
@@ -68,6 +70,32 @@ def test_index_and_seed_vary_the_voice():
     clips = render_speech([TEXTS[0]] * 20, np.arange(20))
     assert len({clip.tobytes() for clip in clips}) == 20
     assert render_speech([TEXTS[0]], [0], seed=1)[0].shape != clips[0].shape
+
+
+def test_training_never_hears_the_voices_of_the_other_splits():
+    voices = {split: set(variants_of(split)) for split in SPLITS}
+    assert set.union(*voices.values()) == set(VARIANTS)
+    assert voices["test"] == voices["compositional"] == set(UNHEARD["test"])
+    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        assert voices[one].isdisjoint(voices[other])
+    assert len(voices["train"]) >= 9
+    assert {name[0] for name in voices["test"]} >= {"m", "f"}
+
+
+def test_a_clip_is_spoken_by_one_of_the_voices_that_are_given(monkeypatch):
+    asked: list[tuple[str, str, int, int]] = []
+
+    def keep(requests: list[tuple[str, str, int, int]]) -> list[np.ndarray]:
+        asked.extend(requests)
+        return [np.zeros(4, np.int16)] * len(requests)
+
+    monkeypatch.setattr(speech, "available", lambda: True)
+    monkeypatch.setattr(speech, "_clips", keep)
+    render_speech([TEXTS[0]] * 200, np.arange(200), variants=("m3", "f2"))
+    assert {voice for _, voice, _, _ in asked} == {f"{a}+{v}" for a in set(ACCENTS) for v in ("m3", "f2")}
+    asked.clear()
+    render_speech([TEXTS[0]] * 400, np.arange(400))
+    assert {voice.split("+")[1] for _, voice, _, _ in asked} == set(VARIANTS)
 
 
 @needs_voice

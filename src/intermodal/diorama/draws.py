@@ -34,3 +34,12 @@ def uniform(seed: int, stream: str, index: ArrayLike, count: int) -> NDArray[np.
         rows = mix(mix(ids + key) + _GOLDEN)
         words = mix(rows + _GOLDEN * np.arange(1, count + 1, dtype=np.uint64))
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def pick(options: NDArray[np.bool_], u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Returns for each row the number of one of its True options (N, K), each as likely, by ``u`` (N,) in [0, 1).
+
+    A row without options gives 0.
+    """
+    wanted = (u * options.sum(axis=1)).astype(np.int64)
+    return np.asarray((options.cumsum(axis=1) > wanted[:, None]).argmax(axis=1), np.int64)

@@ -8,7 +8,7 @@ by counter, so a scene looks the same alone and in any batch. Only a small windo
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int16, Int64, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
@@ -46,6 +46,7 @@ _GROUND = (36.0, 60.0)
 _TINT, _SLOPE = 5.0, 6.0
 _CHUNK = 64  # frames painted at once, so that they stay in the processor's cache
 _BANK = 1 << 18
+_Levels = Int16[np.ndarray, "N 3 3"]  # of each object: red, green, blue
 
 
 @lru_cache(maxsize=8)
@@ -116,19 +117,26 @@ def _paint(
     views[where] = below
 
 
-def _render(
-    scenes: Scenes, ids: NDArray[np.int64], seed: int, noise: float, clip: bool
-) -> UInt8[np.ndarray, "N F 64 64 3"]:
-    """Returns the clips (``clip``) or the one-frame pictures of the scenes."""
-    n, stream, times = len(scenes), ("video" if clip else "image"), (FRAMES if clip else 1)
-    u = uniform(seed, stream, ids, 24 + times)
-    colour = _colours(scenes.colour, u[:, 0:9])
+def _placed(
+    scenes: Scenes, u: NDArray[np.float64], times: int
+) -> tuple[Int64[np.ndarray, "N 3"], Int64[np.ndarray, "N F 3 2"]]:
+    """Returns which sprite each object is and its centre over time, in steps, varied by columns 9 to 17 of ``u``."""
     scale = (u[:, 9:12] * len(SCALES)).astype(np.int64)
-    sprite = sprite_number(scenes.shape, scenes.size, scale)
     cell = np.stack((scenes.cell % 3, scenes.cell // 3), axis=-1)  # (N, OBJECTS, 2)
-    start = (cell + 0.5) * (SIDE / 3) + (2 * u[:, 12:18].reshape(n, OBJECTS, 2) - 1) * JITTER
+    start = (cell + 0.5) * (SIDE / 3) + (2 * u[:, 12:18].reshape(len(u), OBJECTS, 2) - 1) * JITTER
     moved = TRAVEL * np.linspace(0, 1, times)[:, None, None] * DIRECTIONS[scenes.motion][:, None]  # (N, F, OBJECTS, 2)
     place = np.rint((start[:, None] + moved) * STEPS).astype(np.int64)
+    return sprite_number(scenes.shape, scenes.size, scale), place
+
+
+def _render(
+    scenes: Scenes, ids: NDArray[np.int64], seed: int, noise: float, clip: bool, levels: _Levels | None = None
+) -> UInt8[np.ndarray, "N F 64 64 3"]:
+    """Returns the clips (``clip``) or the one-frame pictures of the scenes, painted in ``levels`` where given."""
+    n, stream, times = len(scenes), ("video" if clip else "image"), (FRAMES if clip else 1)
+    u = uniform(seed, stream, ids, 24 + times)
+    colour = _colours(scenes.colour, u[:, 0:9]) if levels is None else levels
+    sprite, place = _placed(scenes, u, times)
     frames = np.repeat(_grounds(u[:, 18:24])[:, None], times, axis=1)
     for k in range(OBJECTS):
         rows = np.flatnonzero(scenes.present[:, k])
@@ -147,7 +155,9 @@ def _render(
     return frames.reshape(n, times, SIDE, SIDE, 3)
 
 
-def _chunks(scenes: Scenes, index: ArrayLike, seed: int, noise: float, clip: bool) -> UInt8[np.ndarray, "N F 64 64 3"]:
+def _chunks(
+    scenes: Scenes, index: ArrayLike, seed: int, noise: float, clip: bool, levels: _Levels | None = None
+) -> UInt8[np.ndarray, "N F 64 64 3"]:
     """Returns what ``_render`` does, a few scenes at a time."""
     ids = np.asarray(index, dtype=np.int64).reshape(-1)
     if len(ids) != len(scenes):
@@ -159,12 +169,13 @@ def _chunks(scenes: Scenes, index: ArrayLike, seed: int, noise: float, clip: boo
     step = max(1, _CHUNK // times)
     for first in range(0, len(ids), step):
         rows = np.arange(first, min(first + step, len(ids)))
-        out[rows] = _render(scenes.take(rows), ids[rows], seed, float(noise), clip)
+        own = None if levels is None else levels[rows]
+        out[rows] = _render(scenes.take(rows), ids[rows], seed, float(noise), clip, own)
     return out
 
 
 def render_images(
-    scenes: Scenes, index: ArrayLike, seed: int = 0, noise: float = NOISE
+    scenes: Scenes, index: ArrayLike, seed: int = 0, noise: float = NOISE, levels: _Levels | None = None
 ) -> UInt8[np.ndarray, "N 64 64 3"]:
     """Returns one picture per scene: its first moment.
 
@@ -173,11 +184,38 @@ def render_images(
         index: N whole numbers that natural variation is drawn from: the same number, the same picture.
         seed: another seed is another variation of all scenes.
         noise: standard deviation of the pixel noise in grey levels, 0 (clean) to 5.
+        levels: what the objects are painted in, as ``levels_of`` gives it; default: their own colours.
 
     Raises:
         InvalidValue: ``index`` has another length, or ``noise`` is out of range.
     """
-    return _chunks(scenes, index, seed, noise, clip=False)[:, 0]
+    return _chunks(scenes, index, seed, noise, clip=False, levels=levels)[:, 0]
+
+
+def levels_of(scenes: Scenes, index: ArrayLike, seed: int = 0) -> _Levels:
+    """Returns red, green and blue of each object as ``render_images`` paints it, ``DARKEST`` to ``BRIGHTEST``."""
+    return _colours(scenes.colour, uniform(seed, "image", index, 9))
+
+
+def silhouettes(
+    scenes: Scenes, slot: Int64[np.ndarray, " N"], index: ArrayLike, seed: int = 0
+) -> Bool[np.ndarray, "N 64 64"]:
+    """Returns the pixels of each picture of which one object covers half or more, as ``render_images`` paints it.
+
+    Args:
+        scenes: N scenes.
+        slot: which object of each scene.
+        index: as given to ``render_images``.
+        seed: as given to ``render_images``.
+    """
+    sprite, place = _placed(scenes, uniform(seed, "image", index, 18), 1)
+    rows = np.arange(len(scenes))
+    centre = place[rows, 0, slot]
+    corner = window_corner(centre)
+    covered = np.zeros((len(scenes), SIDE, SIDE), np.bool_)
+    views = sliding_window_view(covered, (WINDOW, WINDOW), axis=(1, 2), writeable=True)
+    views[rows, corner[:, 1], corner[:, 0]] = 2 * sprite_alpha(sprite[rows, slot], centre, corner).astype(int) >= OPAQUE
+    return covered
 
 
 def render_videos(

@@ -18,9 +18,24 @@ from functools import cache
 from itertools import accumulate, combinations, permutations, product
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from intermodal.diorama.draws import uniform
-from intermodal.diorama.scene import ATTRIBUTES, CARRIES, CELLS, COLOURS, HELD_OUT, MOTIONS, SHAPES, SIZES, Scene, Thing
-from intermodal.errors import UnknownName
+from intermodal.diorama.scene import (
+    ATTRIBUTES,
+    CARRIES,
+    CELLS,
+    COLOURS,
+    HELD_OUT,
+    MOTIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    Scenes,
+    Thing,
+)
+from intermodal.errors import InvalidValue, UnknownName
 
 KINDS = ("attribute", "count", "existence", "relation", "motion")
 NUMBERS = ("zero", "one", "two", "three")
@@ -28,7 +43,9 @@ ANSWERS: tuple[str, ...] = ("yes", "no", *NUMBERS, *SHAPES, *COLOURS, *SIZES, *C
 """Every answer there is."""
 
 _DESCRIBING = ("size", "colour", "shape")  # in the order in which they are said
-_DESCRIPTIONS = tuple(some for count in (1, 2, 3) for some in combinations(_DESCRIBING, count))
+DESCRIPTIONS = tuple(some for count in (1, 2, 3) for some in combinations(_DESCRIBING, count))
+"""The attributes that a description may name, each in the order in which they are said."""
+
 _COUNT_WEIGHTS = ((1.0,), (0.5, 0.5), (0.25, 0.25, 0.5), (0.2045, 0.2045, 0.1365, 0.4545))
 # by number of objects: how often zero, one, two and three are asked for. With 10 % of the scenes of one object, 35 % of
 # two and 55 % of three, every number is the answer to a quarter of the questions.
@@ -44,9 +61,15 @@ _COUNTING = "how many {} are there?"
 _EXISTING = "is there {}?"
 _RELATING = "is {} {} {}?"
 _DRAWS = 8  # numbers for each kind
+_PLACE = frozenset(("column", "row"))
+_LOOKS = frozenset(_DESCRIBING)
+_MAY_NEED = {"attribute": _LOOKS | _PLACE, "count": _LOOKS, "existence": _LOOKS, "relation": _LOOKS | _PLACE}
+_MAY_NEED["motion"] = _LOOKS | {"motion"}
+_OFTEN = {"relation": 1.23}  # the weight of a kind, 1 else: 15 % of the scenes have no two things to relate
 
 T = TypeVar("T")
-_Words = tuple[tuple[str, int], ...]  # a description: attributes with their values
+Words = tuple[tuple[str, int], ...]
+"""A description: attributes with their values."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +95,20 @@ class Question:
         return self.carries <= CARRIES[field]
 
 
+def kinds_answerable_from(field: str) -> tuple[str, ...]:
+    """Returns the kinds of questions that the rendering ``field`` answers whatever is asked: see ``CARRIES``.
+
+    A picture answers all kinds but motion, a clip or a sentence all. Of other kinds a rendering may answer some
+    questions and not others: ``Question.answerable_from`` says which.
+
+    Raises:
+        UnknownName: no such rendering.
+    """
+    if field not in CARRIES:
+        raise UnknownName("rendering of diorama", field, CARRIES)
+    return tuple(kind for kind in KINDS if _MAY_NEED[kind] <= CARRIES[field])
+
+
 def questions(scene: Scene, index: int = 0, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[Question]:
     """Returns one question of each kind that ``scene`` allows, in the order of ``kinds``.
 
@@ -92,17 +129,50 @@ def questions(scene: Scene, index: int = 0, seed: int = 0, kinds: Sequence[str] 
     return asked
 
 
+def draw_questions(scenes: Scenes, index: ArrayLike, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[Question]:
+    """Returns one question about each scene; over many scenes each of ``kinds`` is asked equally often.
+
+    A kind is drawn first, and another one where the scene does not allow it. ``relation`` is drawn a little more often,
+    since it is the one that many scenes do not allow.
+
+    Args:
+        scenes: N scenes.
+        index: N whole numbers, 0 or more, that the questions are drawn from.
+        seed: another seed asks otherwise.
+        kinds: some of ``KINDS``, count or existence among them, which every scene allows.
+
+    Raises:
+        UnknownName: no such kind.
+        InvalidValue: neither count nor existence is among the kinds, or the index has another length.
+    """
+    for kind in kinds:
+        if kind not in _ASK:
+            raise UnknownName("kind of question", kind, KINDS)
+    if not {"count", "existence"} & set(kinds):
+        raise InvalidValue(f"the kinds {', '.join(kinds)} leave scenes without a question; add count or existence")
+    u = uniform(seed, f"one question of {' '.join(kinds)}", index, len(kinds) + _DRAWS)
+    if len(u) != len(scenes):
+        raise InvalidValue(f"{len(scenes)} scenes came with {len(u)} indices; give one index for each scene")
+    # the order of a draw without replacement by weight: Efraimidis and Spirakis 2006
+    order = np.argsort(-(u[:, : len(kinds)] ** [1 / _OFTEN.get(kind, 1.0) for kind in kinds]), axis=1)
+    result = []
+    for scene, places, draws in zip(scenes, order.tolist(), u[:, len(kinds) :].tolist(), strict=True):
+        asked = (_ASK[kinds[place]](scene, iter(draws)) for place in places)
+        result.append(next(question for question in asked if question is not None))
+    return result
+
+
 def _pick(options: Sequence[T], draws: Iterator[float]) -> T:
     """Returns one of the options."""
     return options[int(next(draws) * len(options))]
 
 
-def _words(thing: Thing, attributes: tuple[str, ...]) -> _Words:
+def _words(thing: Thing, attributes: tuple[str, ...]) -> Words:
     """Returns the description of a thing by some of its attributes."""
     return tuple((name, int(getattr(thing, name))) for name in attributes)
 
 
-def _say(words: _Words, article: str) -> str:
+def say(words: Words, article: str) -> str:
     """Returns a description in words."""
     said = [ATTRIBUTES[name][value] for name, value in words]
     noun = [] if any(name == "shape" for name, _ in words) else ["thing"]
@@ -110,10 +180,10 @@ def _say(words: _Words, article: str) -> str:
     return " ".join([article, *said, *noun])
 
 
-def _described(scene: Scene, without: str = "") -> dict[Thing, list[_Words]]:
+def _described(scene: Scene, without: str = "") -> dict[Thing, list[Words]]:
     """Returns each thing with the descriptions, without one attribute, that fit it and no other of the scene."""
-    result: dict[Thing, list[_Words]] = {}
-    for some in _DESCRIPTIONS:
+    result: dict[Thing, list[Words]] = {}
+    for some in DESCRIPTIONS:
         if without not in some:
             said = [_words(thing, some) for thing in scene.things]
             for thing, words in zip(scene.things, said, strict=True):
@@ -122,7 +192,7 @@ def _described(scene: Scene, without: str = "") -> dict[Thing, list[_Words]]:
     return result
 
 
-def _needs(*descriptions: _Words) -> frozenset[str]:
+def _needs(*descriptions: Words) -> frozenset[str]:
     """Returns the attributes that the descriptions name."""
     return frozenset(name for words in descriptions for name, _ in words)
 
@@ -137,12 +207,12 @@ def _attribute(scene: Scene, draws: Iterator[float]) -> Question | None:
     words = _pick(described[thing], draws)
     answer = ATTRIBUTES[name][getattr(thing, name)]
     needs = frozenset(("column", "row")) if name == "cell" else frozenset((name,))
-    return Question(_ASKING[name].format(_say(words, "the")), answer, "attribute", needs | _needs(words))
+    return Question(_ASKING[name].format(say(words, "the")), answer, "attribute", needs | _needs(words))
 
 
 def _count(scene: Scene, draws: Iterator[float]) -> Question:
     """Returns a question for how many things there are of some description."""
-    by_number: dict[int, list[_Words]] = {len(scene.things): [()]}
+    by_number: dict[int, list[Words]] = {len(scene.things): [()]}
     for name in _DESCRIBING:
         values = [getattr(thing, name) for thing in scene.things]
         for value in range(len(ATTRIBUTES[name])):
@@ -165,7 +235,7 @@ def _plural(shape: str) -> str:
 def _existence(scene: Scene, draws: Iterator[float]) -> Question:
     """Returns a question for whether there is a thing of some description; the answer is drawn first."""
     exists = next(draws) < 0.5
-    attributes = _pick([some for some in _DESCRIPTIONS if some != ("size",)], draws)
+    attributes = _pick([some for some in DESCRIPTIONS if some != ("size",)], draws)
     near = next(draws) < 0.5
     if exists:
         words = _words(_pick(scene.things, draws), attributes)
@@ -175,11 +245,11 @@ def _existence(scene: Scene, draws: Iterator[float]) -> Question:
         absent = [words for words in _combined(attributes) if words not in present]
         mixed = [words for words in absent if seen.issuperset(words)]
         words = _pick(mixed if near and mixed else absent, draws)
-    return Question(_EXISTING.format(_say(words, "a")), "yes" if exists else "no", "existence", _needs(words))
+    return Question(_EXISTING.format(say(words, "a")), "yes" if exists else "no", "existence", _needs(words))
 
 
 @cache
-def _combined(attributes: tuple[str, ...]) -> list[_Words]:
+def _combined(attributes: tuple[str, ...]) -> list[Words]:
     """Returns all descriptions by these attributes, without the pairs of shape and colour that are held out."""
     values = product(*(range(len(ATTRIBUTES[name])) for name in attributes))
     every = [dict(zip(attributes, some, strict=True)) for some in values]
@@ -198,7 +268,7 @@ def _relation(scene: Scene, draws: Iterator[float]) -> Question | None:
     first, second = _pick(described[one], draws), _pick(described[other], draws)
     is_after = getattr(one, axis) > getattr(other, axis)
     side = _SIDES[axis][is_after if true else not is_after]
-    text = _RELATING.format(_say(first, "the"), side, _say(second, "the"))
+    text = _RELATING.format(say(first, "the"), side, say(second, "the"))
     return Question(text, "yes" if true else "no", "relation", frozenset((axis,)) | _needs(first, second))
 
 
@@ -209,7 +279,7 @@ def _motion(scene: Scene, draws: Iterator[float]) -> Question | None:
         return None
     thing = _pick(sorted(described), draws)
     words = _pick(described[thing], draws)
-    text = _pick(_MOVING, draws).format(_say(words, "the"))
+    text = _pick(_MOVING, draws).format(say(words, "the"))
     return Question(text, MOTIONS[thing.motion], "motion", frozenset(("motion",)) | _needs(words))
 
 

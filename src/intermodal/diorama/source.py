@@ -6,14 +6,18 @@ from typing import Any
 import numpy as np
 
 from intermodal.diorama import pictures, sentences, series, sounds, speech
-from intermodal.diorama.scene import SPLITS, Scenes, draw_scenes
+from intermodal.diorama.pointing import Pointed, pointed
+from intermodal.diorama.questions import Question
+from intermodal.diorama.restyling import draw_restyling
+from intermodal.diorama.scene import CARRIES, SPLITS, Scenes, draw_scenes
+from intermodal.diorama.tasks import TASK_VOCABULARY, TASKS, draw_asked, render_tasks
 from intermodal.errors import InvalidValue, MissingExtra, UnknownName
 from intermodal.modalities.audio import Audio
 from intermodal.modalities.image import Image
 from intermodal.modalities.text import Text
 from intermodal.modalities.timeseries import TimeSeries
 from intermodal.modalities.video import Video
-from intermodal.types import Item, Sample
+from intermodal.types import MODALITIES, Item, Sample
 
 FIELDS = {
     "text": "text",
@@ -22,8 +26,10 @@ FIELDS = {
     "video": "video",
     "timeseries": "timeseries",
     "speech": "audio",
+    **TASKS,
 }
-"""Every rendering and its modality; speech needs the extra of that name and is left out unless asked for."""
+"""Every field and its modality. What is not one of the five modalities is left out unless asked for; speech needs the
+extra of that name."""
 
 TRAIN_SIZE = 1_000_000
 TEST_SIZE = 1_000
@@ -35,7 +41,7 @@ class Diorama:
     Attributes:
         fields: field name -> modality.
         split: which scenes.
-        vocabulary: every word its sentences can hold.
+        vocabulary: every word its sentences can hold, and those of its questions, answers and phrases if it has any.
     """
 
     vocabulary = sentences.VOCABULARY
@@ -52,7 +58,7 @@ class Diorama:
 
         Args:
             split: train, dev, test or compositional.
-            fields: which renderings; default: the five modalities.
+            fields: which of ``FIELDS``; default: the five modalities.
             size: number of samples; default a million for training, a thousand else.
             seed: another seed shows other scenes of the same split.
             variation: another number renders the same scenes afresh: other words, places, hues, voices and noise.
@@ -63,7 +69,7 @@ class Diorama:
         """
         if split not in SPLITS:
             raise UnknownName("split of diorama", split, SPLITS)
-        chosen = tuple(fields) if fields else tuple(name for name in FIELDS if name != "speech")
+        chosen = tuple(fields) if fields else tuple(name for name in FIELDS if name in MODALITIES)
         for name in chosen:
             if name not in FIELDS:
                 raise UnknownName("rendering of diorama", name, FIELDS)
@@ -71,6 +77,8 @@ class Diorama:
             raise MissingExtra("espeakng-loader", "speech", "the rendering speech")
         self.split = split
         self.fields = {name: FIELDS[name] for name in chosen}
+        if any(TASKS.get(name) == "text" for name in chosen):
+            self.vocabulary = tuple(dict.fromkeys((*sentences.VOCABULARY, *TASK_VOCABULARY)))
         usual = TRAIN_SIZE if split == "train" else TEST_SIZE
         self._size = usual if size is None else size
         if self._size < 1:
@@ -88,18 +96,52 @@ class Diorama:
 
     def scenes(self, index: Sequence[int]) -> Scenes:
         """Returns the truth behind samples ``index``."""
-        return draw_scenes(self.split, np.asarray(index, dtype=np.int64) % self._size, self._seed)
+        return self._drawn(index)[0]
+
+    def asked(self, index: Sequence[int], field: str = "question") -> list[Question]:
+        """Returns the questions of samples ``index`` in the field ``question`` or ``clip_question``, with their kinds.
+
+        Raises:
+            UnknownName: another field.
+        """
+        return draw_asked(field, *self._drawn(index), self._variation)
+
+    def pointed(self, index: Sequence[int]) -> list[Pointed]:
+        """Returns the objects that phrase, mask and tone of samples ``index`` are about, with their boxes."""
+        return pointed(*self._drawn(index), self._variation)
+
+    def palette_scenes(self, index: Sequence[int]) -> Scenes:
+        """Returns the truth behind the palettes of samples ``index``: scenes of one object."""
+        return draw_restyling(self.split, *self._drawn(index), self._variation).palettes
+
+    def restyled_scenes(self, index: Sequence[int]) -> Scenes:
+        """Returns the truth behind the restyled pictures of samples ``index``."""
+        return draw_restyling(self.split, *self._drawn(index), self._variation).restyled
 
     def keys(self, index: Sequence[int], *fields: str) -> list[Hashable]:
-        """Returns for each sample what all of ``fields`` carry of it: equal keys cannot be told apart through them."""
+        """Returns for each sample what all of ``fields`` carry of it: equal keys cannot be told apart through them.
+
+        Raises:
+            UnknownName: a field that shows no whole scene, such as an answer or a mask.
+        """
+        for name in fields:
+            if name not in CARRIES:
+                raise UnknownName("rendering that shows a whole scene of diorama", name, CARRIES)
         return [scene.seen_by(*fields) for scene in self.scenes(index)]
 
     def samples(self, index: Sequence[int]) -> list[Sample]:
         """Returns the samples ``index``, rendered together."""
+        scenes, ids = self._drawn(index)
+        columns: dict[str, Sequence[Item]] = {
+            name: self._render(name, scenes, ids) for name in self.fields if name not in TASKS
+        }
+        columns |= render_tasks(self.fields, self.split, scenes, ids, self._variation)
+        return [{name: columns[name][i] for name in self.fields} for i in range(len(ids))]
+
+    def _drawn(self, index: Sequence[int]) -> tuple[Scenes, np.ndarray]:
+        """Returns the scenes of samples ``index``, and the numbers that their renderings are drawn from."""
         ids = np.asarray(index, dtype=np.int64) % self._size
-        scenes = draw_scenes(self.split, ids, self._seed)
-        columns = {name: self._render(name, scenes, ids) for name in self.fields}
-        return [{name: column[i] for name, column in columns.items()} for i in range(len(ids))]
+        return draw_scenes(self.split, ids, self._seed), ids
 
     def _render(self, name: str, scenes: Scenes, ids: np.ndarray) -> Sequence[Item]:
         """Returns one rendering of every scene."""
@@ -116,7 +158,8 @@ class Diorama:
         if name == "timeseries":
             traces = _fixed(series.render_series(scenes, ids, seed))
             return [TimeSeries(values, series.CHANNELS, series.RATE_HZ) for values in traces]
-        spoken = speech.render_speech(sentences.render_texts(scenes, ids, seed + 1), ids, seed)
+        texts = sentences.render_texts(scenes, ids, seed + 1)
+        spoken = speech.render_speech(texts, ids, seed, speech.variants_of(self.split))
         return [Audio(samples, speech.SPEECH_RATE_HZ) for samples in spoken]
 
 

@@ -36,6 +36,9 @@ SPEECH_RATE_HZ = 16000
 ACCENTS = ("en-us", "en-us", "en-us", "en-gb-x-rp")
 VARIANTS = (*(f"m{i}" for i in range(1, 8)), "f1", "f2", "f5", "adam", "edward", "john", "paul", "steph")
 """Voices of espeak that an independent recogniser understands; many others are hard to make out."""
+UNHEARD = {"dev": ("m6", "f5"), "test": ("m3", "f2", "john", "steph"), "compositional": ("m3", "f2", "john", "steph")}
+"""The voices that each of these splits of diorama speaks with alone; training speaks with the rest and never hears
+them, and choices made on dev are not made on the voices of test."""
 _SLOWEST, _FASTEST = 150, 200  # words per minute, in steps of ten
 _LOWEST, _HIGHEST = 35, 65  # pitch on the scale of espeak, 0 to 99, in steps of five
 _QUIETEST, _LOUDEST = 0.4, 0.9  # peak of a clip
@@ -56,7 +59,15 @@ def available() -> bool:
     return importlib.util.find_spec("espeakng_loader") is not None
 
 
-def render_speech(texts: Sequence[str], index: ArrayLike, seed: int = 0) -> list[Float32[np.ndarray, "1 S"]]:
+def variants_of(split: str) -> tuple[str, ...]:
+    """Returns the voices that a split of diorama speaks with; see ``UNHEARD``."""
+    kept_back = {name for names in UNHEARD.values() for name in names}
+    return UNHEARD.get(split, tuple(name for name in VARIANTS if name not in kept_back))
+
+
+def render_speech(
+    texts: Sequence[str], index: ArrayLike, seed: int = 0, variants: Sequence[str] = VARIANTS
+) -> list[Float32[np.ndarray, "1 S"]]:
     """Returns each text spoken: one side in [-1, 1] at ``SPEECH_RATE_HZ``, as long as the sentence takes.
 
     Voice, speed, pitch and loudness depend on ``seed`` and each index.
@@ -65,6 +76,7 @@ def render_speech(texts: Sequence[str], index: ArrayLike, seed: int = 0) -> list
         texts: N texts.
         index: N whole numbers, 0 or more.
         seed: another seed speaks the same texts otherwise.
+        variants: the voices to choose from, some of ``VARIANTS``, each with any of ``ACCENTS``.
 
     Raises:
         InvalidValue: a text has nothing to say, or the synthesiser refuses it.
@@ -80,7 +92,7 @@ def render_speech(texts: Sequence[str], index: ArrayLike, seed: int = 0) -> list
             raise InvalidValue(f"there is nothing to say in {text[:80]!r}; give a text with words in it")
     requests = []
     for text, row in zip(texts, u.tolist(), strict=True):
-        voice = f"{ACCENTS[int(row[0] * len(ACCENTS))]}+{VARIANTS[int(row[1] * len(VARIANTS))]}"
+        voice = f"{ACCENTS[int(row[0] * len(ACCENTS))]}+{variants[int(row[1] * len(variants))]}"
         speed = _SLOWEST + 10 * int(row[2] * ((_FASTEST - _SLOWEST) // 10 + 1))
         pitch = _LOWEST + 5 * int(row[3] * ((_HIGHEST - _LOWEST) // 5 + 1))
         requests.append((text, voice, speed, pitch))
