@@ -35,7 +35,7 @@ FOLDERS = (
 )
 """The import order: a folder imports only from folders before it, and from the contracts."""
 
-SHARED = ("config", "saving", "items")
+SHARED = ("config", "saving", "items", "translation")
 """Root files that the parts above the systems know nothing of, and everything after the systems may use."""
 
 ROOT_FILES = ("__init__", "__main__", "testing", *CONTRACTS, *SHARED)
@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "config": CONTRACTS,
     "saving": (*CONTRACTS, "config"),
     "items": (*CONTRACTS, "media"),
+    "translation": CONTRACTS,
     "testing": (*CONTRACTS, "config", "saving", *FOLDERS[: FOLDERS.index("systems")]),
     "cli": (*CONTRACTS, *SHARED, *FOLDERS, "testing", "__init__"),
 }
@@ -52,10 +53,10 @@ MAY_IMPORT = {
 
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 8
 READ_FILES, READ_LINES = 12, 1800
-SOONER = ("encoders.inference",)
+SOONER = ("encoders.inference", "objectives.tiles")
 """Modules that compute what another one already says, only sooner, and are tested to be equal to it."""
 
-NO_TORCH = ("__init__", "__main__", "errors", "catalog", "config", "items", "cli")
+NO_TORCH = ("__init__", "__main__", "errors", "catalog", "config", "items", "translation", "cli")
 HEAVY_AT_TOP = {
     "torch": tuple(p for p in (*ROOT_FILES, *FOLDERS) if p not in NO_TORCH),
     "av": ("media",),

@@ -9,7 +9,7 @@ import typer
 
 from intermodal.errors import IntermodalError
 
-VERBS = ("demo", "train", "evaluate", "embed", "index", "search", "list")
+VERBS = ("demo", "train", "evaluate", "embed", "index", "search", "translate", "list")
 """In the order in which a new user meets them; ``cli/<verb>.py`` holds each as ``command`` (list: ``listing.py``)."""
 
 INTERRUPTED = 130
@@ -20,7 +20,7 @@ def app() -> typer.Typer:
     """Returns the application with every verb."""
     main = typer.Typer(
         name="intermodal",
-        help="Connect text, images, audio, video and time series in one space; search any with any; measure it.",
+        help="Connect text, images, audio, video and time series: search, translate and measure any with any.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -39,7 +39,10 @@ def _options(debug: bool = typer.Option(False, "--debug", help="Show the traceba
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command line and returns the exit status: 0 done, 2 a mistake that was explained, 130 interrupted."""
+    """Runs one command line and returns the exit status.
+
+    0 done, 1 done but for inputs that were reported and skipped, 2 a mistake that was explained, 130 interrupted.
+    """
     debug = "--debug" in arguments
     try:
         app()(args=[a for a in arguments if a != "--debug"], prog_name="intermodal")

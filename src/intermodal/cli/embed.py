@@ -80,16 +80,6 @@ class _Named:
                 yield source
 
 
-def _is_many(words: str) -> bool:
-    """Returns whether ``words`` stand for several files: a folder, or a pattern that matches one."""
-    import glob
-    import os
-
-    if os.path.lexists(words):
-        return os.path.isdir(words)
-    return any(letter in words for letter in "*?[") and next(glob.iglob(words, recursive=True), None) is not None
-
-
 def _is_archive(words: str) -> bool:
     """Returns whether ``words`` are the path of a zip archive."""
     return words.lower().endswith(".zip") and Path(words).is_file() and zipfile.is_zipfile(words)
@@ -97,7 +87,9 @@ def _is_archive(words: str) -> bool:
 
 def _count(words: str) -> int:
     """Returns how many sources ``_sources`` will give."""
-    if _is_many(words):
+    from intermodal.cli.items import is_many
+
+    if is_many(words):
         from intermodal.library.sources import count
 
         return count([words])
@@ -116,11 +108,11 @@ def _sources(words: str, archives: ExitStack) -> Iterator[tuple[str, Any]]:
         words: as they were typed.
         archives: keeps an archive open until its members were read.
     """
-    from intermodal.cli.items import text_of
+    from intermodal.cli.items import is_many, text_of
     from intermodal.data.stream import members
     from intermodal.errors import UnreadableMedia
 
-    if _is_many(words):
+    if is_many(words):
         from intermodal.library.sources import walk
 
         for source in walk([words], {}):

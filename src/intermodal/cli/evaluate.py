@@ -21,43 +21,62 @@ def command(
         list[str] | None, typer.Option(help="Sentence with {} for the label; several are averaged.")
     ] = None,
     alignment: Annotated[bool, typer.Option("--alignment", help="Also say how the fields' vectors lie.")] = False,
+    translate: Annotated[
+        bool, typer.Option("--translate", help="Translate every field into every other and read the results back.")
+    ] = False,
+    samples: Annotated[int, typer.Option(help="Only so many samples of diorama; 0 for the whole split.")] = 0,
+    candidates: Annotated[int, typer.Option(help="With --translate: how many to choose the best from.")] = 1,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report here.")] = None,
     json: bool = JSON,
 ) -> None:
-    """Measure a model: every field searched with every other, or names: zero-shot, or by a linear probe."""
+    """Measure a model: every field searched with every other or translated into it, or names of things."""
     from intermodal import runtime
     from intermodal.data.sources import open_source
     from intermodal.errors import InvalidValue
-    from intermodal.evaluation.protocols import alignments, any_to_any, embed_source, zero_shot
     from intermodal.evaluation.protocols import probe as linear
+    from intermodal.evaluation.protocols import zero_shot
     from intermodal.saving import load_model
-    from intermodal.types import Codes, Embeds
+    from intermodal.types import Codes, Embeds, Translates
 
-    if bool(classify) + bool(probe) + (alignment or report is not None) > 1:
-        raise InvalidValue("give --classify, or --probe, or --alignment and --report; they are different measurements")
+    if bool(classify) + bool(probe) + bool(alignment or (report and not translate)) + translate > 1:
+        raise InvalidValue(
+            "give --classify, or --probe, or --alignment, or --translate, the last two with --report if it is wanted; "
+            "they are different measurements"
+        )
     runtime.threads()
     loaded = load_model(model)
-    source = open_source(data, split)
+    asked = _names(fields)
+    size = {"size": samples} if samples else {}
+    other = classify or probe or alignment
+    if translate or (isinstance(loaded, Translates) and not isinstance(loaded, Embeds) and not other):
+        _translations(loaded, model, _rendered(loaded, data, split, size), asked, candidates, report, json)
+        return
+    source = open_source(data, split, **size)
     if isinstance(loaded, Codes) and not isinstance(loaded, Embeds):
         _codec(model, loaded, source, data, json)
-        return
-    if classify:
+    elif classify:
         result = {"model": model, **zero_shot(loaded, source, classify, label_field, prompt or ["{}"])}
         finish(result, json, f"{_named(result)} from words alone ({data}, {split})")
-        return
-    if probe:
+    elif probe:
         with bar("embedding") as progress:
             found = linear(loaded, open_source(data, "train"), source, probe, label_field, progress=progress.update)
         result = {"model": model, **found}
-        finish(
-            result,
-            json,
-            f"{_named(result)} by a linear probe on {found['train_items']} training items ({data}, {split})",
-        )
-        return
+        trained = f"by a linear probe on {found['train_items']} training items"
+        finish(result, json, f"{_named(result)} {trained} ({data}, {split})")
+    else:
+        _search(loaded, model, source, asked, alignment, report, json)
+
+
+def _search(
+    model: Any, name: str, source: Any, fields: list[str] | None, alignment: bool, report: Path | None, json: bool
+) -> None:
+    """Measures every field searched with every other, prints the matrix and writes the report."""
+    from intermodal.evaluation.protocols import alignments, any_to_any, embed_source
+    from intermodal.types import Translates
+
     with bar("embedding") as progress:
-        vectors = embed_source(loaded, source, [f for f in fields.split(",") if f] or None, progress=progress.update)
-    result = {"model": model, **any_to_any(loaded, source, vectors)}
+        vectors = embed_source(model, source, fields, progress=progress.update)
+    result = {"model": name, **any_to_any(model, source, vectors)}
     text = matrix_text(result)
     if alignment:
         result["alignment"] = alignments(vectors)
@@ -65,9 +84,83 @@ def command(
     if report:
         from intermodal.evaluation.report import write_report
 
-        write_report(report, f"{model} on {data}", result, vectors, source)
+        write_report(report, f"{name} on {result['name']}", result, vectors, source)
         say(f"report: {report}")
-    finish(result, json, text, f"intermodal index my-library FOLDER --model {model}")
+    index = f"intermodal index my-library FOLDER --model {name}"
+    finish(result, json, text, f"intermodal evaluate {name} --translate" if isinstance(model, Translates) else index)
+
+
+def _names(given: str) -> list[str] | None:
+    """Returns the names in a list with commas; None for none."""
+    return [name for name in given.split(",") if name] or None
+
+
+def _rendered(model: Any, data: str, split: str, size: dict[str, int]) -> Any:
+    """Returns the data; of diorama all fields that the model translates from, as far as they can be rendered here."""
+    from intermodal.data.sources import open_source
+    from intermodal.diorama import speech
+    from intermodal.diorama.scene import CARRIES
+
+    starts = dict.fromkeys(a for a, _ in getattr(model, "directions", ()) if a in CARRIES)
+    fields = [name for name in starts if name != "speech" or speech.available()]
+    return open_source(data, split, **size, **({"fields": fields} if fields and data == "diorama" else {}))
+
+
+def _translations(
+    model: Any, name: str, source: Any, fields: list[str] | None, candidates: int, report: Path | None, json: bool
+) -> None:
+    """Measures every direction, and every field made from all the others, prints them and writes the report."""
+    from intermodal.evaluation.translation_report import write_translation_report
+    from intermodal.evaluation.translations import completions, examples, translations
+    from intermodal.types import MODALITIES, Completes
+
+    with bar("translating") as progress:
+        result = {
+            "model": name,
+            **translations(model, source, fields, count=candidates, progress=progress.update),
+        }
+    texts = [translations_text(result)]
+    whole = [n for n in (fields or source.fields) if n in MODALITIES and n in source.fields]
+    if isinstance(model, Completes) and len(whole) > 2:  # of two fields the other alone is a translation
+        with bar("completing") as progress:
+            result["completions"] = completions(model, source, whole, candidates, progress=progress.update)
+        texts.append(completions_text(result["completions"]))
+    if report:
+        shown = examples(model, source, list(result["directions"]))
+        write_translation_report(report, f"{name} on {result['name']}", result, shown, result.get("completions"))
+        say(f"report: {report}")
+    first = next(iter(result["directions"])).split(">")
+    finish(result, json, "\n\n".join(texts), f"intermodal translate INPUT --to {first[1]} --model {name}")
+
+
+def translations_text(result: dict[str, Any]) -> str:
+    """Returns the table of directions as text: attributes right and scenes right, in %; rows give, columns are made."""
+    from intermodal.evaluation.translation_report import mean_text, misshapen_texts
+
+    pairs = [name.split(">") for name in result["directions"]]
+    starts, ends = (list(dict.fromkeys(pair[k] for pair in pairs)) for k in (0, 1))
+    rows = [[a, *(_arrived(result["directions"].get(f"{a}>{b}")) for b in ends)] for a in starts]
+    title = "Attributes right and scenes right in %, from row to column, read back"
+    lines = [f"{title}: {result['name']} {result['split']}, {result['count']} samples", "", table(rows, ["", *ends])]
+    lines += ["", mean_text(result), *misshapen_texts(result["directions"])]
+    lines += [f"not measured: {name}: {why}" for name, why in result["left_out"].items()]
+    return "\n".join(lines)
+
+
+def completions_text(result: dict[str, Any]) -> str:
+    """Returns as text how well each field is made from all the others."""
+    from intermodal.evaluation.translation_report import misshapen_texts
+
+    rows = [[name, _arrived(figures)] for name, figures in result["fields"].items()]
+    shown = table(rows, ["made from all the others", "attributes, scenes right in %"])
+    return "\n".join([shown, *misshapen_texts(result["fields"])])
+
+
+def _arrived(figures: dict[str, Any] | None) -> str:
+    """Returns a cell of these tables."""
+    if figures is None:
+        return "-"
+    return f"{100 * figures['attribute_accuracy']:.1f}, {100 * figures['scene_accuracy']:.1f}"
 
 
 def _codec(name: str, model: Any, source: Any, data: str, json: bool) -> None:

@@ -1,5 +1,6 @@
 """What a person types for an item: a path, or words."""
 
+import glob
 import os
 from pathlib import Path
 from typing import Any
@@ -47,3 +48,10 @@ def text_of(words: str) -> Item | None:
         raise UnreadableMedia(f"there is no file {words!r}; give an existing file, or words with a blank for a text")
     text: Item = catalog.module("modalities", "text").ITEM(words)
     return text
+
+
+def is_many(words: str) -> bool:
+    """Returns whether ``words`` stand for several files: a folder, or a pattern that matches one."""
+    if os.path.lexists(words):
+        return os.path.isdir(words)
+    return any(letter in words for letter in "*?[") and next(glob.iglob(words, recursive=True), None) is not None

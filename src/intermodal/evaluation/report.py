@@ -52,6 +52,17 @@ def write_report(
         parts += ["<h2>Learning</h2>", f'<div class="curves">{curves_svg(log)}</div>']
     parts.append("<h2>Found</h2><p>Outlined: the query. Beside it the three best of another field.</p>")
     parts += _examples(vectors, source, examples)
+    return write_page(path, title, parts)
+
+
+def write_page(path: str | Path, title: str, parts: Sequence[str]) -> Path:
+    """Writes a page of the report's look and returns its path.
+
+    Args:
+        path: of the HTML file; its folder is made.
+        title: of the page.
+        parts: HTML, one after the other.
+    """
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -76,9 +87,9 @@ def matrix_html(result: Mapping[str, Any]) -> str:
             if pair is None:
                 cells.append("<td>·</td>")
                 continue
-            ground = _ground(pair["share_of_ceiling"])
+            colour = ground(pair["share_of_ceiling"])
             cells.append(
-                f'<td style="background:{ground};color:#fff" title="R@5 {pair["recall_at_5"]:.3f}, '
+                f'<td style="background:{colour};color:#fff" title="R@5 {pair["recall_at_5"]:.3f}, '
                 f'R@10 {pair["recall_at_10"]:.3f}, median rank {pair["median_rank"]:.1f}">'
                 f"{100 * pair['recall_at_1']:.1f}<small>of {100 * pair['ceiling']:.1f}</small></td>"
             )
@@ -110,14 +121,14 @@ def matrix_svg(shares: Mapping[str, float], cell: int = 104) -> str:
                 continue
             value = shares[f"{a}>{b}"]
             parts.append(
-                f'<rect x="{x + 2}" y="{y + 2}" width="{cell - 4}" height="{tall - 4}" rx="4" fill="{_ground(value)}"/>'
+                f'<rect x="{x + 2}" y="{y + 2}" width="{cell - 4}" height="{tall - 4}" rx="4" fill="{ground(value)}"/>'
                 f'<text x="{x + cell / 2:.0f}" y="{y + tall * 0.62:.0f}" text-anchor="middle" fill="#fff">'
                 f"{100 * value:.1f}</text>"
             )
     return "".join(parts) + "</svg>"
 
 
-def _ground(share: float) -> str:
+def ground(share: float) -> str:
     """Returns the colour of a cell: red for nothing, green for all; white writing stands out on each."""
     kept = min(1.0, max(0.0, share))
     return f"hsl({8 + 140 * kept:.0f} 55% {30 + 4 * kept:.0f}%)"
@@ -174,16 +185,16 @@ def _examples(vectors: Mapping[str, Vectors], source: Any, examples: int) -> lis
             owner = int(query.owner[row])
             scores = vectors[other].rows @ query.rows[row]
             best = np.argsort(-scores, kind="stable")[:3]
-            cards = [_card(source.samples([owner])[0].get(name), f"{name}", "card query")]
+            cards = [card(source.samples([owner])[0].get(name), f"{name}", "card query")]
             for k in best:
                 found = int(vectors[other].owner[k])
                 kind = "card hit" if found == owner else "card"
-                cards.append(_card(source.samples([found])[0].get(other), f"{other} · cosine {scores[k]:.3f}", kind))
+                cards.append(card(source.samples([found])[0].get(other), f"{other} · cosine {scores[k]:.3f}", kind))
             parts.append(f'<div class="row">{"".join(cards)}</div>')
     return parts
 
 
-def _card(item: Item | None, label: str, kind: str) -> str:
+def card(item: Item | None, label: str, kind: str) -> str:
     """Returns one item as it shows itself."""
     shown = "(absent)" if item is None else item._repr_html_()
     return f'<div class="{kind}"><header>{html.escape(label)}</header>{shown}</div>'
