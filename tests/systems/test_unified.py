@@ -123,6 +123,16 @@ def test_one_candidate_is_the_likeliest_and_translating_takes_it() -> None:
     assert len(model.translate([s["text"] for s in SAMPLES], "timeseries")) == 8
 
 
+def test_of_several_candidates_the_one_is_first_from_which_the_given_is_likeliest() -> None:
+    model = small()
+    sample = {"text": SAMPLES[0]["text"]}
+    (found,) = model.candidates([sample], "image", count=4)
+    scores = [c.score for c in found]
+    assert scores == sorted(scores, reverse=True)
+    back = [float(model.likelihood([{"image": c.item, **sample}], "text")) for c in found]
+    assert scores == pytest.approx(back, rel=1e-4)
+
+
 def test_the_rows_that_are_written_together_do_not_change_them() -> None:
     model = small()
     samples = [{"text": s["text"]} for s in SAMPLES]

@@ -108,6 +108,31 @@ class Plan:
         names = {n for way in ways for n in way}
         return {n: torch.stack([chosen == i for i, way in enumerate(ways) if n in way]).any(dim=0) for n in names}
 
+    def hide(
+        self, masks: Mapping[str, Bool[Tensor, "B _"]], sees: dict[str, Visible]
+    ) -> dict[str, tuple[str, Bool[Tensor, "B _"]]]:
+        """Returns a name for one drawn free field in part -> that field, and what of it is left; none in some plans.
+
+        Some rows of the field are then written from that part alone: ``sees`` is changed to say so.
+
+        Args:
+            masks: given field -> which of its tokens are real.
+            sees: field that is written -> which fields its rows see.
+        """
+        names = [n for n in masks if n in sees and n in self.free]
+        if not names or not self.completed:
+            return {}
+        name = names[int(torch.randint(len(names), ()))]
+        part, mask = f"{name}, in part", masks[name]
+        chosen = torch.rand(len(mask), device=mask.device) < self.completed
+        sees[name] = {n: seen & ~chosen for n, seen in sees[name].items()} | {part: chosen}
+        return {part: (name, hidden_stretch(mask))}
+
+    def returns(self, sample: Sample, to: str) -> tuple[str, ...]:
+        """Returns the fields of a sample that can be written back from ``to`` alone."""
+        back = {b for a, b in self.directions() if a == to}
+        return tuple(name for name in sample if name in back)
+
 
 def hidden_stretch(mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
     """Returns a mask in which a drawn stretch of each row is no longer real."""

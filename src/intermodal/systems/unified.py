@@ -34,7 +34,7 @@ from intermodal.layers.packing import Asked, Given, side_by_side
 from intermodal.layers.stem import stem
 from intermodal.objectives.contrastive import info_nce
 from intermodal.sampling.autoregressive import Sampling
-from intermodal.sampling.plan import Plan, Visible, hidden_stretch
+from intermodal.sampling.plan import Plan
 from intermodal.sampling.writing import Cache, Written, extended, write
 from intermodal.types import Batch, Candidate, Item, Preprocessor, Sample
 
@@ -142,7 +142,8 @@ class Unified(nn.Module):
         sees = {to: seen for to in here if (seen := plan.drawn(to, here)) is not None}
         read = {n for seen in sees.values() for n in seen} | set(plan.free)
         given = {n: self.vocabulary.tokens(n, here[n]) for n in here if n in read}
-        self._hide(given, sees)
+        for part, (name, mask) in plan.hide({n: one.mask for n, one in given.items()}, sees).items():
+            given[part] = Given(given[name].tokens, mask)
         written = {to: self.vocabulary.spelt(to, here[to]) for to in sees}
         asked = {to: Asked(self.vocabulary.begun(to, written[to]), sees[to]) for to in sees}
         known, found = side_by_side(self.blocks, given, asked)
@@ -159,17 +160,6 @@ class Unified(nn.Module):
             terms = [info_nce(vectors[p[0]][both], vectors[p[1]][both], scales[p]) for p, both in meeting.items()]
             result["contrast"] = self.config.contrast * torch.stack(terms).mean()
         return result
-
-    def _hide(self, given: dict[str, Given], sees: dict[str, Visible]) -> None:
-        """Adds one free field with a stretch hidden; some rows of it are written from that alone."""
-        names = [n for n in given if n in sees and n in self.config.plan.free]
-        share = self.config.plan.completed
-        if names and share:
-            name = names[int(torch.randint(len(names), ()))]
-            whole = given[name]
-            chosen = torch.rand(len(whole.mask), device=whole.mask.device) < share
-            given[f"{name}, in part"] = Given(whole.tokens, hidden_stretch(whole.mask))
-            sees[name] = {n: seen & ~chosen for n, seen in sees[name].items()} | {f"{name}, in part": chosen}
 
     # ---- Embeds
 
@@ -256,7 +246,8 @@ class Unified(nn.Module):
     ) -> list[list[Candidate]]:
         """Returns for each sample ``count`` candidates for its field ``to``, best first.
 
-        One is taken as the likeliest, id by id; several are drawn. The score is the mean log-likelihood of the ids.
+        One is taken as the likeliest, id by id; several are drawn. The score of one is the mean log-likelihood of its
+        ids; of several that of what was given, written back from the candidate, where that was learnt.
 
         Args:
             samples: what is given; their own ``to`` is not looked at.
@@ -280,10 +271,20 @@ class Unified(nn.Module):
             *_, last = self.writing(usable[start : start + step], to, chosen, count)
             scores = (last.log_likelihood / last.ids.clamp(min=1)).tolist()
             made = [Candidate(item, score) for item, score in zip(self.items(to, last), scores, strict=True)]
-            parts = [made[i : i + count] for i in range(0, len(made), count)]
-            result += [sorted(part, key=lambda c: -c.score) for part in parts]
+            for i, sample in enumerate(usable[start : start + step]):
+                own = made[i * count : (i + 1) * count]
+                result.append(sorted(self._returned(sample, to, own), key=lambda c: -c.score) if count > 1 else own)
         self.train(training)
         return result
+
+    def _returned(self, sample: Sample, to: str, made: Sequence[Candidate]) -> list[Candidate]:
+        """Returns candidates scored by how likely what was given is when it is written back from them."""
+        back = self.config.plan.returns(sample, to)
+        if not back:
+            return list(made)
+        likely = [self.likelihood([{to: c.item, name: sample[name]} for c in made], name) for name in back]
+        scores = torch.stack(likely).mean(dim=0).tolist()
+        return [Candidate(c.item, score) for c, score in zip(made, scores, strict=True)]
 
     @torch.no_grad()
     def likelihood(self, samples: Sequence[Sample], to: str) -> Float[Tensor, " N"]:
