@@ -26,7 +26,7 @@ def test_codec_is_trained_measured_and_evaluated(
     assert run(["train", "codec", "--fields", "timeseries", "--out", out, *SMALL, "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
     measured = {"absolute_error", "variance_lost", "share_used", "perplexity", "attribute_accuracy", "scene_accuracy"}
-    assert set(made["dev"]) == measured
+    assert set(made["dev_kept"]) == measured
     assert run(["evaluate", made["model"], "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["items"], found["field"]) == (12, "timeseries")

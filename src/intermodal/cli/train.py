@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from intermodal.training.loop import Progress
 
 DEV_SCENES = 200  # of Diorama, which has no end
+DEV_TRANSLATED = 32  # of them, in every direction
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def train(job: Job) -> dict[str, Any]:
         source = open_source(job.data, "train", fields=fields)
     loader = Loader(source, model.preprocessors, job.batch, seed=options.seed)
     tell(f"{job.system} {job.size}: {_weights(model) / 1e6:.2f} M weights; {len(source)} of {', '.join(source.fields)}")
-    measured: dict[str, float] = {}
+    measured: dict[str, dict[str, float]] = {}
     with bar("training") if first else nullcontext(SILENT) as progress:
         end = run(
             model,
@@ -160,10 +161,8 @@ def _weights(model: Any) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _result(end: "Progress", model: Any, measured: dict[str, float]) -> dict[str, Any]:
+def _result(end: "Progress", model: Any, measured: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Returns what a run came to."""
-    from intermodal.types import Embeds
-
     return {
         "samples": end.samples,
         "steps": end.step,
@@ -171,42 +170,57 @@ def _result(end: "Progress", model: Any, measured: dict[str, float]) -> dict[str
         "samples_per_s": end.samples_per_s,
         "loss": end.losses.get("loss"),
         "weights": _weights(model),
-        "dev_recall_at_1" if isinstance(model, Embeds) else "dev": measured,
+        **{f"dev_{name}": found for name, found in measured.items()},
     }
 
 
 def _dev(
-    model: Any, data: str, fields: tuple[str, ...], measured: dict[str, float]
+    model: Any, data: str, fields: tuple[str, ...], measured: dict[str, dict[str, float]]
 ) -> Callable[[int], dict[str, float]] | None:
     """Returns what measures a model on the dev split and keeps it in ``measured``; None without such a split.
 
-    A model that embeds is measured by Recall@1, a codec by what it keeps; None for any other.
+    A model that embeds is measured by Recall@1, a codec by what it keeps, a translator by what is read back of its
+    translations, where the data knows its scenes; a model that does none of these is not measured.
     """
     from intermodal.data.sources import open_source
     from intermodal.errors import InvalidData, UnknownName
-    from intermodal.types import Codes, Embeds
+    from intermodal.types import Codes, Embeds, Translates
 
-    if not isinstance(model, Embeds | Codes):
-        return None
     size = {"size": DEV_SCENES} if data == "diorama" else {}
     try:
         source = open_source(data, "dev", fields=fields or None, **size)
     except (InvalidData, UnknownName):
         return None
+    ways: dict[str, Callable[[Any, Any], dict[str, float]]] = {}
+    if isinstance(model, Embeds):
+        ways["recall_at_1"] = _found
+    if isinstance(model, Codes):
+        ways["kept"] = _kept
+    if isinstance(model, Translates) and hasattr(source, "scenes"):
+        ways["attributes_translated"] = _translated
+    if not ways:
+        return None
 
     def measure(step: int) -> dict[str, float]:
-        measured.update(_found(model, source) if isinstance(model, Embeds) else _kept(model, source))
-        if isinstance(model, Embeds):
-            best = sorted(measured, key=lambda name: -measured[name])
-            mean = sum(measured.values()) / max(1, len(measured))
-            shown = "  ".join(f"{name} {measured[name]:.2f}" for name in (*best[:2], *best[2:][-1:]))
-            say(f"step {step}: Recall@1 on {len(source)} unseen samples, mean {mean:.2f}; best and worst {shown}")
-        else:
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in measured.items())
-            say(f"step {step}: on {len(source)} unseen samples {shown}")
-        return dict(measured)
+        for name, figures in ways.items():
+            found = measured[name] = figures(model, source)
+            best = sorted(found, key=lambda one: -found[one]) if name != "kept" else list(found)
+            mean = "" if name == "kept" else f"mean {sum(found.values()) / max(1, len(found)):.2f}; best and worst "
+            chosen = best if name == "kept" else (*best[:2], *best[2:][-1:])
+            shown = "  ".join(f"{one} {found[one]:.3f}" for one in chosen)
+            say(f"step {step}: {name} on unseen samples, {mean}{shown}")
+        return {f"{name}.{key}": value for name, found in measured.items() for key, value in found.items()}
 
     return measure
+
+
+def _translated(model: Any, source: Any) -> dict[str, float]:
+    """Returns the share of the attributes that arrive in each direction, of a few scenes."""
+    from intermodal.data.sources import open_source
+    from intermodal.evaluation.translations import translations
+
+    few = open_source("diorama", "dev", fields=tuple(source.fields), size=DEV_TRANSLATED)
+    return {way: found["attribute_accuracy"] for way, found in translations(model, few)["directions"].items()}
 
 
 def _found(model: Any, source: Any) -> dict[str, float]:
