@@ -224,7 +224,7 @@ class Codec(nn.Module):
         result: list[Item] = []
         for start in range(0, len(ids), batch_size):
             rows = slice(start, start + batch_size)
-            result += self._inverted(self.decode(ids[rows], real[rows]), real[rows])
+            result += self._inverted(self.decode(ids[rows], real[rows]).cpu(), real[rows].cpu())
         self.train(training)
         return result
 
