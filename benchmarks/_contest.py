@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from _table import MissingPeer
 
 MISSING = 3
 """Exit code of a process whose library is not installed."""
@@ -66,10 +67,6 @@ class Turns:
     def median_s(self) -> float:
         """The median of the rounds."""
         return statistics.median(self.seconds)
-
-
-class MissingPeer(Exception):
-    """A peer is not installed; the message says which and how to get it."""
 
 
 def contest(script: str, contenders: Sequence[Contender], rounds: int = 7, warmup: int = 2) -> dict[str, Turns]:
@@ -193,7 +190,7 @@ def _serve(script: str, prepare: str, arguments: str, out: str, threads: str) ->
         spec.loader.exec_module(module)
         turn: Callable[[], Any] = getattr(module, prepare)(**json.loads(arguments))
     except ImportError as error:
-        print(f"{error}; `python3 dev.py bench` installs the peers", file=answers, flush=True)
+        print(error, file=answers, flush=True)
         raise SystemExit(MISSING) from error
     result: Any = None
     for _ in sys.stdin:

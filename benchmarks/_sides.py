@@ -47,7 +47,7 @@ class Ours:
         }
         runtime.seed(setting.seed)
         self.model: Clip = build(Config(towers, SPACE))
-        self.ids = {split: Ids(c, tokenizer.encode) for split, c in data.captions.items() if split != "dev"}
+        self.ids = {split: Ids(c, tokenizer.encode) for split, c in data.captions.items()}
         self.drawn = Drawn(data, setting)
         self.batch_size = setting.batch
         self.pad = tokenizer.pad_id
@@ -122,7 +122,7 @@ class Ours:
         """Trains to the end, from the newest checkpoint on."""
 
         def measure(step: int) -> Mapping[str, float]:
-            found = self.evaluate("test")
+            found = quality(self)
             note(step, seen[-1].losses["loss"] if seen else math.nan, found)
             return found
 
@@ -148,7 +148,7 @@ class Peer:
         def encode(text: str) -> list[int]:
             return [int(i) for i in tokenizer([text])[0] if i]
 
-        self.ids = {split: Ids(c, encode) for split, c in data.captions.items() if split != "dev"}
+        self.ids = {split: Ids(c, encode) for split, c in data.captions.items()}
         self.drawn = Drawn(data, setting)
         named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         gains = [p for n, p in named if p.ndim < 2 or "bn" in n or "ln" in n or "bias" in n or "logit_scale" in n]
@@ -220,7 +220,7 @@ class Peer:
             torch.manual_seed((self.setting.seed << 32) + number)
             loss = self.step(number)
             if (number + 1) % every(self.setting) == 0 or number + 1 == self.setting.steps:
-                note(number + 1, loss, self.evaluate("test"))
+                note(number + 1, loss, quality(self))
                 state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": number + 1}
                 torch.save(state, saved.with_suffix(".new"))
                 os.replace(saved.with_suffix(".new"), saved)
@@ -242,6 +242,11 @@ def _cosine(number: int, warmup: int, setting: Setting) -> float:
 def every(setting: Setting) -> int:
     """Returns after how many steps quality is measured: about twelve times in a run."""
     return max(20, math.ceil(setting.steps / 12))
+
+
+def quality(side: "Ours | Peer") -> dict[str, float]:
+    """Returns the figures of a model on the test split, and as ``dev_quality`` that on the dev split."""
+    return {**side.evaluate("test"), "dev_quality": side.evaluate("dev")["quality"]}
 
 
 def make(setting: Setting, work: Path) -> "Ours | Peer":
@@ -267,7 +272,7 @@ def curve(setting: Setting, work: Path) -> list[dict[str, float]]:
     made = make(setting, work)
     if not points:
         count = sum(p.numel() for p in made.model.parameters())
-        points.append({"step": 0, "weights": count, **made.evaluate("test")})
+        points.append({"step": 0, "weights": count, **quality(made)})
     made.train(work / "runs" / setting.name, note)
     running.rename(path)
     return points

@@ -2,15 +2,15 @@
 
     python benchmarks/_table.py [NAME ...]      run these scripts of SCRIPTS, or all, and print one table
 
-A script that takes part measures, says on standard error what people want to read, and ends with ``publish``:
+A script that takes part measures, and says on standard error what people want to read; ``run`` does the rest:
 
-    from _table import Line, options, publish
+    from _table import Line, run
 
-    parser = options(__doc__)                   # --json, --quick and --record
-    chosen = parser.parse_args()
-    lines = [Line("texts to vectors, bf16", ours=277, unit="/s", peer="transformers 5.23", shipped=12.8, used_well=201,
-                  asked_shipped=22, asked_used_well=1.7, agreement="cosine 0.99996 or more")]
-    publish("inference", lines, chosen)         # one JSON object on standard output, or the table
+    def measure(chosen):
+        return [Line("texts to vectors, bf16", ours=277, unit="/s", peer="transformers 5.23", shipped=12.8,
+                     used_well=201, asked_shipped=22, asked_used_well=1.7, agreement="cosine 0.99996 or more")]
+
+    raise SystemExit(run(__doc__, measure))     # with --json one JSON object on standard output, else the table
 
 Only the standard library is used here, so that a table can be printed where nothing is installed.
 """
@@ -23,7 +23,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,13 +95,32 @@ class Line:
         return all(held) if held else None
 
 
-def options(doc: str | None) -> argparse.ArgumentParser:
-    """Returns the parser that every script begins with; it adds its own options."""
+class MissingPeer(ImportError):
+    """A peer is not installed; the message says which."""
+
+
+def run(doc: str | None, measure: Callable[[argparse.Namespace], Sequence[Line]], **flags: Mapping[str, object]) -> int:
+    """Returns the exit code of a script that measured and published: 0 done, 2 a peer is missing.
+
+    Args:
+        doc: the script's docstring.
+        measure: chosen options -> lines.
+        flags: options of this script: name -> arguments of ``add_argument``.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, messages on the other")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes")
     parser.add_argument("--record", action="store_true", help="write the figures to docs/figures.json")
-    return parser
+    for name, settings in flags.items():
+        parser.add_argument(f"--{name}", **settings)  # type: ignore[arg-type]
+    chosen = parser.parse_args()
+    try:
+        lines = measure(chosen)
+    except ImportError as error:
+        print(f"{error}; `python3 dev.py bench` installs the peers", file=sys.stderr)
+        return 2
+    publish(Path(sys.argv[0]).stem, lines, chosen)
+    return 0
 
 
 def publish(script: str, lines: Sequence[Line], chosen: argparse.Namespace) -> None:
@@ -110,7 +129,7 @@ def publish(script: str, lines: Sequence[Line], chosen: argparse.Namespace) -> N
     Args:
         script: name of the benchmark.
         lines: what it measured.
-        chosen: what ``options`` understood.
+        chosen: ``json`` and ``record``, as ``run`` understood them.
     """
     if chosen.json:
         print(json.dumps({"script": script, "machine": machine(), "lines": [as_json(line) for line in lines]}))

@@ -11,15 +11,16 @@ are random, made by transformers in its own layout, and read from that folder by
 - used well: the model in bf16, batches of 64, decoded and prepared in threads while the batch before is computed; the
   number of those threads that is fastest here.
 
-Below the table: what opening, preparing and computing one picture take on one thread. Agreement is the cosine with the
-vectors of transformers in fp32; vectors of random weights lie close together, so next to it stands how far the centred
-ones agree.
+Without ``--quick`` also: what opening, preparing and computing one picture take on one thread. Agreement is the cosine
+with the vectors of transformers in fp32; vectors of random weights lie close together, so next to it stands how far the
+centred ones agree.
 """
 
 import io
 import sys
 import time
 import zipfile
+from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,8 +32,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from _contest import ALLOCATOR, Contender, MissingPeer, Turns, contest
-from _table import Line, options, publish
+from _contest import ALLOCATOR, Contender, Turns, contest
+from _table import Line, run
 from PIL import Image as Pillow
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "flickr8k" / "images.zip"
@@ -139,6 +140,7 @@ def prepare_used_well(folder: str, count: int, decoders: int) -> Callable[[], to
     prepare, compute = _peer(folder, torch.bfloat16)
     files = photos(count)
     part = 8  # files that a thread takes at a time
+    large = min(LARGE_BATCH, count // 2)  # of few files too, one batch is decoded while another is computed
 
     def turn() -> torch.Tensor:
         rows: list[torch.Tensor] = []
@@ -146,7 +148,7 @@ def prepare_used_well(folder: str, count: int, decoders: int) -> Callable[[], to
         with ThreadPoolExecutor(decoders, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             waiting.extend(pool.submit(prepare, files[start : start + part]) for start in range(0, count, part))
             while waiting:
-                batch = [waiting.popleft().result() for _ in range(min(LARGE_BATCH // part, len(waiting)))]
+                batch = [waiting.popleft().result() for _ in range(min(max(1, large // part), len(waiting)))]
                 rows.append(compute(torch.cat(batch)))
         torch.set_num_threads(2)
         return torch.cat(rows)
@@ -211,37 +213,25 @@ def lines(turns: dict[str, Turns], count: int, precisions: list[str]) -> list[Li
     return made
 
 
-def main() -> int:
-    """Measures, prints and returns the exit code: 0 done, 2 a peer is missing."""
-    parser = options(__doc__)
-    parser.add_argument("--precisions", nargs="+", default=["bf16", "int8", "fp32"], choices=list(ASKED))
-    parser.add_argument("--count", type=int, help="photographs; default 192, or 64 with --quick")
-    chosen = parser.parse_args()
+def measure(chosen: Namespace) -> list[Line]:
+    """Measures, says everything and returns what the table shows."""
     count = chosen.count or (64 if chosen.quick else 192)
-    rounds, warmup = (3, 1) if chosen.quick else (7, 2)
+    precisions = chosen.precisions or (["bf16", "int8"] if chosen.quick else list(ASKED))
     with TemporaryDirectory() as folder:
         given = {"folder": folder, "count": count}
-        try:
-            write_weights(Path(folder))
-            contenders = [Contender(p, "prepare_ours", {**given, "precision": p}, 2) for p in chosen.precisions]
-            contenders += [
-                Contender(
-                    f"transformers used well, {n} decoding", "prepare_used_well", {**given, "decoders": n}, 2, ALLOCATOR
-                )
-                for n in (1, 2)
-            ]
-            contenders += [Contender(SHIPPED, "prepare_shipped", given, 2)]
-            turns = contest(__file__, contenders, rounds, warmup)
-            given["count"] = 32
-            stages = contest(
-                __file__,
-                [Contender(p, "prepare_stages", {**given, "precision": p}) for p in chosen.precisions],
-                rounds=1,
-                warmup=1,
+        write_weights(Path(folder))
+        contenders = [Contender(p, "prepare_ours", {**given, "precision": p}, 2) for p in precisions]
+        contenders += [
+            Contender(
+                f"transformers used well, {n} decoding", "prepare_used_well", {**given, "decoders": n}, 2, ALLOCATOR
             )
-        except (ImportError, MissingPeer) as error:
-            print(f"{error}; `python3 dev.py bench` installs the peers", file=sys.stderr)
-            return 2
+            for n in ((1,) if chosen.quick else (1, 2))
+        ]
+        contenders += [Contender(SHIPPED, "prepare_shipped", given, 2)]
+        turns = contest(__file__, contenders, *((2, 1) if chosen.quick else (7, 2)))
+        given["count"] = 32
+        alone = [Contender(p, "prepare_stages", {**given, "precision": p}) for p in precisions]
+        stages = {} if chosen.quick else contest(__file__, alone, rounds=1, warmup=1)
     for name, found in turns.items():
         peak = found.peak_bytes / 2**20
         print(f"{name:<40} {count / found.median_s:7.1f} pictures/s, {peak:,.0f} MiB at most", file=sys.stderr)
@@ -252,9 +242,12 @@ def main() -> int:
             f"computing {computing:.1f}",
             file=sys.stderr,
         )
-    publish("bytes_to_vectors", lines(turns, count, chosen.precisions), chosen)
-    return 0
+    return lines(turns, count, precisions)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    flags = {
+        "precisions": {"nargs": "+", "choices": list(ASKED), "help": "default: all; bf16 and int8 with --quick"},
+        "count": {"type": int, "help": "photographs; default 192, or 64 with --quick"},
+    }
+    raise SystemExit(run(__doc__, measure, **flags))

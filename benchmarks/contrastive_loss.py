@@ -21,14 +21,15 @@ reaches is said on standard error.
 import dataclasses
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from _contest import ALLOCATOR, Contender, MissingPeer, Turns, contest, open_clip
-from _table import Line, options, publish
+from _contest import ALLOCATOR, Contender, Turns, contest, open_clip
+from _table import Line, run
 from torch import Tensor
 
 WIDTH = 512
@@ -123,7 +124,7 @@ def peak_per_s(threads: int) -> float:
     return 2 * 2048**3 / min(seconds)
 
 
-def run(count: int, kind: str, forms: list[str], rounds: tuple[int, int], threads: int) -> dict[str, Turns]:
+def run_forms(count: int, kind: str, forms: list[str], rounds: tuple[int, int], threads: int) -> dict[str, Turns]:
     """Returns what ours and the other forms did; ``rounds`` are those timed and those before."""
     print(f"{count:,} {kind} rows", file=sys.stderr, flush=True)
     found: dict[str, Turns] = {}
@@ -183,7 +184,7 @@ def lines_of(count: int, kind: str, found: dict[str, Turns], asked: bool) -> lis
 
 def alone(count: int, threads: int) -> list[Line]:
     """Returns what ours takes where no other form fits."""
-    turns = run(count, "new", [], (1, 0), threads)[OURS]
+    turns = run_forms(count, "new", [], (1, 0), threads)[OURS]
     name = f"contrastive_loss.{count}.new"
     return [
         Line(f"InfoNCE, {count:,} new rows: loss and gradients", turns.median_s, "s", name=f"{name}.seconds"),
@@ -194,30 +195,23 @@ def alone(count: int, threads: int) -> list[Line]:
     ]  # fmt: skip
 
 
-def main() -> int:
-    """Runs everything and returns the exit code."""
-    parser = options(__doc__)
-    parser.add_argument("--threads", type=int, default=min(2, torch.get_num_threads()), help="of each process")
-    chosen = parser.parse_args()
-    forms = [SHIPPED, WELL, ONE]
-    try:
-        found = run(16_384, "new", forms, (1, 0) if chosen.quick else (2, 0), chosen.threads)
-        peak = peak_per_s(chosen.threads)
-        share = 8 * 16_384**2 * WIDTH / found[OURS].median_s / peak
-        print(f"  ours does {share:.2f} of the fp32 peak, {peak / 1e9:.0f} GFLOP/s", file=sys.stderr)
-        lines = lines_of(16_384, "new", found, True)
-        if not chosen.quick:
-            small = run(4_096, "new", forms, (5, 1), chosen.threads)
-            sharp = run(16_384, "trained", [SHIPPED, WELL], (1, 0), chosen.threads)
-            lines += lines_of(4_096, "new", small, False) + lines_of(16_384, "trained", sharp, False)
-        for count in (32_768,) if chosen.quick else (32_768, 65_536):
-            lines += alone(count, chosen.threads)
-    except MissingPeer as error:
-        print(error, file=sys.stderr)
-        return 2
-    publish("contrastive_loss", lines, chosen)
-    return 0
+def measure(chosen: Namespace) -> list[Line]:
+    """Runs everything and returns what the table shows; quick: a quarter of the pairs, of which nothing is asked."""
+    forms, threads = [SHIPPED, WELL, ONE], chosen.threads
+    largest = 8_192 if chosen.quick else 16_384
+    found = run_forms(largest, "new", forms, (1, 0) if chosen.quick else (2, 0), threads)
+    peak = peak_per_s(threads)
+    share = 8 * largest**2 * WIDTH / found[OURS].median_s / peak
+    print(f"  ours does {share:.2f} of the fp32 peak, {peak / 1e9:.0f} GFLOP/s", file=sys.stderr)
+    lines = lines_of(largest, "new", found, not chosen.quick)
+    if chosen.quick:
+        return lines + alone(16_384, threads)
+    small = run_forms(4_096, "new", forms, (5, 1), threads)
+    sharp = run_forms(16_384, "trained", [SHIPPED, WELL], (1, 0), threads)
+    lines += lines_of(4_096, "new", small, False) + lines_of(16_384, "trained", sharp, False)
+    return lines + alone(32_768, threads) + alone(65_536, threads)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    threads = {"type": int, "default": min(2, torch.get_num_threads()), "help": "of each process"}
+    raise SystemExit(run(__doc__, measure, threads=threads))

@@ -1,7 +1,7 @@
 """How long indexing takes: for each item as a library grows, and from media files to a searchable library.
 
     python3 dev.py bench indexing            200,000 items, 2,000 files
-    python3 dev.py bench indexing --quick    50,000 items, 500 files
+    python3 dev.py bench indexing --quick    20,000 items, 200 files
 
 *Flat*: texts are added in one ``add`` with a model that costs next to nothing, so that the library's own work shows:
 reading, hashing, durable commits of 1,024 items. Time for each item over the last tenth is held against that over the
@@ -22,13 +22,14 @@ import sys
 import tempfile
 import time
 import zlib
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _table import Line, options, publish
+from _table import Line, run
 
 import intermodal
 from intermodal.library.library import Library
@@ -191,15 +192,10 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def main() -> None:
-    """Measures and prints the lines."""
-    parser = options(__doc__)
-    parser.add_argument("--items", type=int, help="how many a library grows to")
-    parser.add_argument("--files", type=int, help="how many files are made")
-    parser.add_argument("--media", type=Path, help="a folder of files instead of those made here")
-    chosen = parser.parse_args()
-    items = chosen.items or (50_000 if chosen.quick else 200_000)
-    files = chosen.files or (500 if chosen.quick else 2000)
+def measure(chosen: Namespace) -> list[Line]:
+    """Returns what the table shows."""
+    items = chosen.items or (20_000 if chosen.quick else 200_000)
+    files = chosen.files or (200 if chosen.quick else 2000)
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     with tempfile.TemporaryDirectory(prefix="intermodal-bench-") as name:
         folder = Path(name)
@@ -212,9 +208,13 @@ def main() -> None:
             shutil.copytree(chosen.media, folder / "media")
             files = len(list(_files(folder / "media")))
         say("media files")
-        lines += from_files(folder / "media", files)
-    publish("indexing", lines, chosen)
+        return lines + from_files(folder / "media", files)
 
 
 if __name__ == "__main__":
-    main()
+    flags = {
+        "items": {"type": int, "help": "how many a library grows to"},
+        "files": {"type": int, "help": "how many files are made"},
+        "media": {"type": Path, "help": "a folder of files instead of those made here"},
+    }
+    raise SystemExit(run(__doc__, measure, **flags))

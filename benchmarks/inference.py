@@ -11,6 +11,8 @@ gives them, and the peers' are cut to the longest of a batch where they are used
 - used well: bf16, texts cut to the longest of each batch of 64, the allocator set; the faster of the two. open_clip's
   ``encode_text`` does not cut by itself, so for texts that is transformers.
 
+With ``--quick`` transformers is the only peer.
+
 Agreement is with transformers in fp32. The share of the peak is that of the products that a path computes, against the
 fastest product of 1,600 x 768 x 3,072 in its precision, which is measured in the same turns; padding is none of them,
 nor is what the last block leaves out.
@@ -32,8 +34,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from _contest import ALLOCATOR, Contender, MissingPeer, Turns, contest, open_clip
-from _table import Line, options, publish
+from _contest import ALLOCATOR, Contender, Turns, contest, open_clip
+from _table import Line, run
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,6 +47,7 @@ ASKED: dict[str, dict[str, tuple[float | None, float | None]]] = {
 OTHER_NEIGHBOUR = {"bf16": 0.5, "int8": 2.0}
 """Per cent of the pictures that may have another nearest neighbour than in fp32."""
 PLACES, BATCH = 77, 64
+CAPTIONS = "captions.json"
 BEGIN, END = 49_406, 49_407
 PRECISIONS = ("fp32", "bf16", "int8")
 
@@ -57,8 +60,18 @@ def pictures(count: int) -> Tensor:
     return torch.randn(count, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 
 
-def captions(count: int) -> list[list[int]]:
-    """Returns the ids of captions, begin and end among them, in no order of length."""
+def captions(folder: str, count: int) -> list[list[int]]:
+    """Returns the first of the captions that ``write_captions`` wrote."""
+    found: list[list[int]] = json.loads((Path(folder) / CAPTIONS).read_text())
+    return found[:count]
+
+
+def write_captions(folder: Path, count: int) -> None:
+    """Writes the ids of captions, begin and end among them, in no order of length."""
+    (folder / CAPTIONS).write_text(json.dumps(_captions(count)))
+
+
+def _captions(count: int) -> list[list[int]]:
     draw = torch.Generator().manual_seed(0)
     if (FLICKR8K / "pairs.jsonl").exists():
         from intermodal.tokenizers.bpe import BPETokenizer
@@ -109,7 +122,7 @@ def prepare_ours(folder: str, what: str, count: int, precision: str) -> Callable
         values = pictures(count)
         batch = Batch(values, torch.ones(count, 49, dtype=torch.bool))
     else:
-        rows = captions(count)
+        rows = captions(folder, count)
         there = torch.arange(PLACES) < torch.tensor([len(row) for row in rows])[:, None]
         batch = Batch(padded(rows, PLACES), there)
 
@@ -126,6 +139,7 @@ def prepare_transformers(folder: str, what: str, count: int, bf16: bool) -> Call
 
     model = CLIPModel.from_pretrained(folder, dtype=torch.bfloat16 if bf16 else torch.float32).eval()
     return _round(
+        folder,
         lambda x: model.get_image_features(pixel_values=x),
         lambda x: model.get_text_features(input_ids=x, attention_mask=(x != 0).long()),
         what,
@@ -143,10 +157,11 @@ def prepare_open_clip(folder: str, what: str, count: int, bf16: bool) -> Callabl
     model: nn.Module = module.create_model("ViT-B-32-quickgelu").eval()
     load(model, CLIPModel.from_pretrained(folder).state_dict())
     model = model.to(torch.bfloat16 if bf16 else torch.float32)
-    return _round(model.encode_image, model.encode_text, what, count, bf16, False)  # type: ignore[arg-type]
+    return _round(folder, model.encode_image, model.encode_text, what, count, bf16, False)  # type: ignore[arg-type]
 
 
 def _round(
+    folder: str,
     of_pictures: Callable[[Tensor], Any],
     of_texts: Callable[[Tensor], Any],
     what: str,
@@ -159,7 +174,7 @@ def _round(
         batches = list(pictures(count).to(torch.bfloat16 if bf16 else torch.float32).split(BATCH // 2))
         of = of_pictures
     else:
-        rows = captions(count)
+        rows = captions(folder, count)
         parts = [rows[start : start + BATCH] for start in range(0, count, BATCH)]
         batches = [padded(part, max(map(len, part)) if cut else PLACES) for part in parts]
         of = of_texts
@@ -253,25 +268,26 @@ def contenders(folder: str, what: str, quick: bool) -> list[Contender]:
     """Returns who takes part, with counts that take about as long."""
     fast, slow = (32, 32) if what == "pictures" else (512, 64)
     if quick:
-        fast, slow = (16, 8) if what == "pictures" else (256, 16)
+        fast, slow = (16, 8) if what == "pictures" else (128, 16)
     given = {"folder": folder, "what": what}
     made = [Contender(p, "prepare_ours", {**given, "count": fast, "precision": p}) for p in PRECISIONS]
     made += [Contender(f"peak {p}", "prepare_peak", {"precision": p}) for p in PRECISIONS]
     well = {**given, "count": fast, "bf16": True}
     shipped = {**given, "count": slow, "bf16": False}
     made.append(Contender("transformers used well", "prepare_transformers", well, environment=ALLOCATOR))
-    if what == "pictures":
+    if what == "pictures" and not quick:
         made.append(Contender("open_clip used well", "prepare_open_clip", well, environment=ALLOCATOR))
     made.append(Contender("transformers as shipped", "prepare_transformers", shipped))
-    made.append(Contender("open_clip as shipped", "prepare_open_clip", shipped))
+    if not quick:
+        made.append(Contender("open_clip as shipped", "prepare_open_clip", shipped))
     return made
 
 
-def lines(what: str, turns: dict[str, Turns], counts: Mapping[str, int]) -> Iterator[Line]:
+def lines(folder: str, what: str, turns: dict[str, Turns], counts: Mapping[str, int]) -> Iterator[Line]:
     """Gives the rate of each precision beside the peers'."""
     rate = {name: counts[name] / found.median_s for name, found in turns.items() if name in counts}
     best = {how: max((n for n in rate if n.endswith(how)), key=rate.__getitem__) for how in ("as shipped", "used well")}
-    lengths = [50] if what == "pictures" else [len(row) for row in captions(counts["fp32"])]
+    lengths = [50] if what == "pictures" else [len(row) for row in captions(folder, counts["fp32"])]
     work = gflop(what, lengths)
     for name, found in sorted(rate.items()):
         print(f"{what}, {name:<24} {found:8.1f}/s", file=sys.stderr)
@@ -339,9 +355,9 @@ def _test_pictures(name: str, count: int) -> Iterator[Any]:
             yield sample["image"]
 
 
-def report_neighbours(chosen: Namespace) -> None:
-    """Measures a trained model and publishes its figures as one line each."""
-    made = [
+def trained(chosen: Namespace) -> list[Line]:
+    """Returns one line per precision for a trained model."""
+    return [
         Line(
             f"pictures with another nearest picture than in fp32, {precision}, trained weights",
             ours=share,
@@ -351,32 +367,23 @@ def report_neighbours(chosen: Namespace) -> None:
         )
         for precision, share in neighbours(chosen.model, chosen.quick).items()
     ]
-    publish("inference", made, chosen)
 
 
-def main() -> int:
-    """Measures, prints and returns the exit code: 0 done, 2 a peer is missing."""
-    parser = options(__doc__)
-    parser.add_argument("--model", metavar="NAME", help="trained weights: a folder or a shipped model")
-    chosen = parser.parse_args()
+def measure(chosen: Namespace) -> list[Line]:
+    """Returns what was asked for: speed beside the peers, or what trained weights keep."""
     if chosen.model:
-        report_neighbours(chosen)
-        return 0
-    rounds, warmup = (3, 1) if chosen.quick else (7, 2)
+        return trained(chosen)
     made: list[Line] = []
     with TemporaryDirectory() as folder:
-        try:
-            write_weights(Path(folder))
-            for what in ASKED:
-                who = contenders(folder, what, chosen.quick)
-                turns = contest(__file__, who, rounds, warmup)
-                made += lines(what, turns, {c.name: c.arguments["count"] for c in who if "count" in c.arguments})
-        except (ImportError, MissingPeer) as error:
-            print(f"{error}; `python3 dev.py bench` installs the peers", file=sys.stderr)
-            return 2
-    publish("inference", made, chosen)
-    return 0
+        write_weights(Path(folder))
+        write_captions(Path(folder), 512)
+        for what in ASKED:
+            who = contenders(folder, what, chosen.quick)
+            turns = contest(__file__, who, *((2, 1) if chosen.quick else (7, 2)))
+            made += lines(folder, what, turns, {c.name: c.arguments["count"] for c in who if "count" in c.arguments})
+    return made
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    model = {"metavar": "NAME", "help": "trained weights: a folder or a shipped model"}
+    raise SystemExit(run(__doc__, measure, model=model))

@@ -14,13 +14,14 @@ again, and twice that backward); how much of the measured peak is reached is sai
 
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from _table import Line, options, publish
+from _table import Line, run
 from torch import Tensor
 
 PICTURE_FLOPS, ID_FLOPS = 8.8e9, 0.076e9
@@ -161,14 +162,8 @@ def peak_per_s() -> float:
     return 2 * 2048**3 / min(seconds)
 
 
-def main() -> int:
-    """Runs everything and returns the exit code."""
-    parser = options(__doc__)
-    parser.add_argument("--batch", type=int, default=0, help="rows of the step (default: 512, quick: 128)")
-    parser.add_argument("--check", type=int, default=0, help="rows whose gradient is checked (default: 64, quick: 16)")
-    parser.add_argument("--piece", type=int, default=64, help="rows of a piece")
-    parser.add_argument("--steps", type=int, default=1, help="steps; the last is timed")
-    chosen = parser.parse_args()
+def measure(chosen: Namespace) -> list[Line]:
+    """Runs everything and returns what the table shows."""
     batch, checked = chosen.batch or (128 if chosen.quick else 512), chosen.check or (16 if chosen.quick else 64)
     lines = []
     for dropped in (0.0, 0.5):
@@ -187,9 +182,14 @@ def main() -> int:
     what = f"ViT-B/32, a step of {batch:,} rows"
     lines.append(Line(f"{what}: whole process", peak / GIB, "GiB", asked=8.0, name=f"large_batch.{batch}.memory"))
     lines.append(Line(f"{what}: trained", batch / seconds, "rows/s", name=f"large_batch.{batch}.rows_per_s"))
-    publish("large_batch", lines, chosen)
-    return 0
+    return lines
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    flags = {
+        "batch": {"type": int, "default": 0, "help": "rows of the step (default: 512, quick: 128)"},
+        "check": {"type": int, "default": 0, "help": "rows whose gradient is checked (default: 64, quick: 16)"},
+        "piece": {"type": int, "default": 64, "help": "rows of a piece"},
+        "steps": {"type": int, "default": 1, "help": "steps; the last is timed"},
+    }
+    raise SystemExit(run(__doc__, measure, **flags))

@@ -1,7 +1,7 @@
 """How fast, how exactly and how large: a library's search beside faiss, usearch and lancedb's flat scan.
 
     python3 dev.py bench search_peers            10,000 to 1,000,000 vectors of 512 numbers; graphs up to 100,000
-    python3 dev.py bench search_peers --quick    10,000 and 200,000, graphs at 10,000
+    python3 dev.py bench search_peers --quick    10,000 and 200,000 of one data set, graphs at 10,000
     python3 dev.py bench search_peers --full     graphs at all sizes: an hour
 
 Two data sets: ``clustered``, a narrow cone with clusters and a few strong directions, as models make them; ``spread``,
@@ -23,6 +23,7 @@ import shutil
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ except ImportError as error:
     print(f"{error.name} is not installed: pip install faiss-cpu usearch lancedb", file=sys.stderr)
     raise SystemExit(2) from error
 
-from _table import Line, options, publish
+from _table import Line, run
 from _vectors import BLOCK, TOP, WIDTH, Data, data, truth
 
 from intermodal.library.filters import Filter, field
@@ -49,6 +50,7 @@ from intermodal.library.product import fastest
 from intermodal.library.store import Row
 
 GROUPS = 100
+KINDS = ("clustered", "spread")
 Way = Callable[[np.ndarray], list[int]]
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
@@ -342,24 +344,24 @@ def version(name: str) -> str:
     return importlib.metadata.version(name)
 
 
-def main() -> None:
-    """Measures every size of both data sets and prints the lines."""
-    parser = options(__doc__)
-    parser.add_argument("--full", action="store_true", help="build graphs at every size")
-    parser.add_argument("--rows", type=int, nargs="+", help="sizes instead of those of this run")
-    parser.add_argument("--kinds", nargs="+", choices=["clustered", "spread"], default=["clustered", "spread"])
-    chosen = parser.parse_args()
+def all_sizes(chosen: Namespace) -> list[Line]:
+    """Returns the lines of every size of the data sets."""
     sizes = chosen.rows or ([10_000, 200_000] if chosen.quick else [10_000, 100_000, 200_000, 1_000_000])
     graphs_up_to = 10_000 if chosen.quick else max(sizes) if chosen.full else 100_000
     pinned(1)
     product = fastest(WIDTH, 10**9)
     say(f"int8 products: {'none, float32' if product is None else product.__name__.lower()}")  # type: ignore[attr-defined]
-    lines = []
-    for kind in chosen.kinds:
-        for count in sizes:
-            lines.append(measure(kind, count, 20 if count > 200_000 else 40, count <= graphs_up_to))
-    publish("search_peers", lines, chosen)
+    return [
+        measure(kind, count, 20 if count > 200_000 else 40, count <= graphs_up_to)
+        for kind in chosen.kinds or KINDS[: 1 if chosen.quick else 2]
+        for count in sizes
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    flags = {
+        "full": {"action": "store_true", "help": "build graphs at every size"},
+        "rows": {"type": int, "nargs": "+", "help": "sizes instead of those of this run"},
+        "kinds": {"nargs": "+", "choices": KINDS, "help": "default: both, or the first with --quick"},
+    }
+    raise SystemExit(run(__doc__, all_sizes, **flags))

@@ -5,7 +5,7 @@
 Every measurement is a fresh process with the files in the system's cache, from its start to its end (of ``train`` to
 its first line), all in turns, medians. Beside our import and our help stands a script that imports open_clip and does
 nothing else; beside the vector of one text with ViT-B/32 weights (random, 600 MB) the same done with transformers, from
-the same folder. The other verbs have no peer; ``import torch`` is what they cannot do without.
+the same folder (not with ``--quick``). The other verbs have no peer; ``import torch`` is what they cannot do without.
 """
 
 import statistics
@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from _table import Line, options, publish
+from _table import Line, MissingPeer, run
 from bytes_to_vectors import write_weights
 
 INTERMODAL = [sys.executable, "-m", "intermodal"]
@@ -42,27 +43,33 @@ FIRST_LINE = ("intermodal train",)
 """Verbs whose first line is waited for, not their end."""
 
 
-def commands(folder: Path) -> dict[str, list[str]]:
-    """Returns all command lines by name; makes a small library to search, and weights."""
-    weights = folder / "weights"
-    weights.mkdir()
-    write_weights(weights)
+def commands(folder: Path, quick: bool) -> dict[str, list[str]]:
+    """Returns all command lines by name, ``quick`` those without published weights; makes a small library to search."""
     media, library = folder / "media", str(folder / "library")
     media.mkdir()
     for number, colour in enumerate(("red", "green", "blue")):
         (media / f"{number}.txt").write_text(f"a {colour} circle")
     index = [*INTERMODAL, "index", library, str(media)]
     subprocess.run(index, check=True, capture_output=True)
-    return {
+    made = {
         "import intermodal": [sys.executable, "-c", "import intermodal"],
         "intermodal --help": [*INTERMODAL, "--help"],
         "intermodal list": [*INTERMODAL, "list"],
         "intermodal embed": [*INTERMODAL, "embed", "diorama", "a red circle", "--out", str(folder / "v.npz")],
         "intermodal search": [*INTERMODAL, "search", library, "a red circle"],
         "intermodal train": [*INTERMODAL, "train", "clip", "--out", str(folder / "run")],
+        "import torch": [sys.executable, "-c", "import torch"],
+        "import open_clip": PEERS["import open_clip"],
+    }
+    if quick:
+        return made
+    weights = folder / "weights"
+    weights.mkdir()
+    write_weights(weights)
+    return {
+        **made,
         OURS_CLIP: [*INTERMODAL, "embed", str(weights), TEXT, "--out", str(folder / "w.npz")],
         PEERS_CLIP: [sys.executable, "-c", EMBED, str(weights), TEXT],
-        "import torch": [sys.executable, "-c", "import torch"],
         **PEERS,
     }
 
@@ -92,10 +99,10 @@ def seconds(command: Sequence[str], first_line: bool) -> float:
     return took
 
 
-def measure(rounds: int) -> dict[str, float]:
+def measure(rounds: int, quick: bool) -> dict[str, float]:
     """Returns the median of each in seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        given = commands(Path(folder))
+        given = commands(Path(folder), quick)
         times: dict[str, list[float]] = {name: [] for name in given}
         for turn in range(-1, rounds):  # the first fills the system's cache
             for name in list(given)[:: 1 if turn % 2 == 0 else -1]:
@@ -104,33 +111,34 @@ def measure(rounds: int) -> dict[str, float]:
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
-def main() -> int:
-    """Measures, prints and returns the exit code: 0 done, 2 a peer is missing."""
-    parser = options(__doc__)
-    parser.add_argument("--rounds", type=int, help="default 9, or 3 with --quick")
-    chosen = parser.parse_args()
-    for name, command in PEERS.items():
+def lines(chosen: Namespace) -> list[Line]:
+    """Measures, says everything and returns what the table shows.
+
+    Raises:
+        MissingPeer: a peer cannot be imported.
+    """
+    for name, command in list(PEERS.items())[: 1 if chosen.quick else None]:
         if subprocess.run(command, capture_output=True, check=False).returncode:
-            print(f"{name} fails; `python3 dev.py bench` installs the peers", file=sys.stderr)
-            return 2
-    found = measure(chosen.rounds or (3 if chosen.quick else 9))
+            raise MissingPeer(f"{name} fails")
+    found = measure(chosen.rounds or (1 if chosen.quick else 9), chosen.quick)
     for name, took in found.items():
         print(f"{name:<32} {took:6.3f} s", file=sys.stderr)
     clip = f"open_clip {version('open_clip_torch')}, imported"
     published = f"transformers {version('transformers')}"
-    lines = [
+    made = [
         Line(name, found[name], "s", clip, found["import open_clip"], asked=ASKED_S, name=f"startup.{short}_s")
         for name, short in (("import intermodal", "import"), ("intermodal --help", "help"))
     ]
-    name = "startup.embed_vit_b_32"
-    lines.append(Line(OURS_CLIP, found[OURS_CLIP], "s", published, found[PEERS_CLIP], name=name))
-    lines += [
+    if OURS_CLIP in found:
+        name = "startup.embed_vit_b_32"
+        made.append(Line(OURS_CLIP, found[OURS_CLIP], "s", published, found[PEERS_CLIP], name=name))
+    made += [
         Line(f"intermodal {verb}", found[f"intermodal {verb}"], "s", name=f"startup.{verb}_s")
         for verb in ("list", "embed", "search", "train")
     ]
-    publish("startup", lines, chosen)
-    return 0
+    return made
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    rounds = {"type": int, "help": "default 9, or 1 with --quick"}
+    raise SystemExit(run(__doc__, lines, rounds=rounds))

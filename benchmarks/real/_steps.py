@@ -97,11 +97,25 @@ def percent(result: Any, path: Sequence[str]) -> float:
     return round(100 * float(result), 2)
 
 
-def report(results: Mapping[str, Any], figures: Sequence[Figure], record: bool) -> None:
-    """Prints one JSON object with the figures, and records them where asked."""
+def measure(
+    chosen: argparse.Namespace, data: Path, commands: Commands, figures: Sequence[Figure], recorded: bool = True
+) -> None:
+    """Runs the commands and prints one JSON object with the figures; with ``--prepare-only`` prints the folder alone.
+
+    Args:
+        chosen: of ``options``.
+        data: the folder of the data set.
+        commands: to run.
+        figures: in what they print.
+        recorded: False where figures of such a run are not to be recorded, even if asked for.
+    """
+    if chosen.prepare_only:
+        print(data)
+        return
+    results = run(commands, data, chosen.work / "runs" / data.name)
     values = {figure.name: percent(results[figure.command], figure.path) for figure in figures}
     print(json.dumps({"figures": values, "results": results}))
-    if record:
+    if chosen.record and recorded:
         keep({figure.name: (values[figure.name], figure.asked) for figure in figures})
 
 

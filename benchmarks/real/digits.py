@@ -147,11 +147,7 @@ def main() -> None:
         unheard(chosen)
         return
     data = prepare(chosen.shared, chosen.work, chosen.leave_out, chosen.limit)
-    if chosen.prepare_only:
-        print(data)
-        return
-    results = _steps.run(COMMANDS, data, chosen.work / "runs" / data.name)
-    _steps.report(results, FIGURES, chosen.record and not chosen.leave_out and chosen.limit is None)
+    _steps.measure(chosen, data, COMMANDS, FIGURES, chosen.leave_out is None and chosen.limit is None)
 
 
 if __name__ == "__main__":

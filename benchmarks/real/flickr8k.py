@@ -50,11 +50,7 @@ def prepare(shared: Path, work: Path) -> Path:
 def main() -> None:
     """Prepares, trains, measures and prints."""
     chosen = _steps.options(__doc__ or "")
-    data = prepare(chosen.shared, chosen.work)
-    if chosen.prepare_only:
-        print(data)
-        return
-    _steps.report(_steps.run(COMMANDS, data, chosen.work / "runs" / data.name), FIGURES, chosen.record)
+    _steps.measure(chosen, prepare(chosen.shared, chosen.work), COMMANDS, FIGURES)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -134,12 +135,13 @@ def onednn_is_faster() -> bool:
     torch takes another library for them, which is twice as slow on some processors.
     """
     x, y = (torch.randn(rows, 512, generator=torch.Generator().manual_seed(rows)) for rows in (512, 1024))
+    ways: tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], ...] = (onednn_product, lambda x, y: x @ y.T)
     seconds: tuple[list[float], list[float]] = ([], [])
     try:
         if not torch.allclose(onednn_product(x, y), x @ y.T, rtol=1e-4, atol=1e-3):
             return False
         for _ in range(5):
-            for run, taken in zip((onednn_product, lambda x, y: x @ y.T), seconds, strict=True):
+            for run, taken in zip(ways, seconds, strict=True):
                 start = time.perf_counter()
                 run(x, y)
                 taken.append(time.perf_counter() - start)

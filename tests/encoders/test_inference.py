@@ -135,6 +135,25 @@ def test_what_all_texts_begin_with_is_computed_once(
         assert set(seen) == {0}
 
 
+@pytest.mark.parametrize("precision", COSINE)
+def test_texts_of_which_many_begin_alike_go_by_themselves(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [[1, 2, 3, 4, 5], [1, 9, 3, 4], [1]]  # of the last too few begin with the same four ids
+    rows = [[*kinds[i % 3], 20 + i, *([30] * (i % 4))] for i in range(12)]
+    mask = torch.arange(10) < torch.tensor([len(row) for row in rows])[:, None]
+    batch = Batch(torch.tensor([row + [0] * (10 - len(row)) for row in rows]), mask)
+    monkeypatch.setattr(inference, "MANY", 3)
+    seen: list[tuple[int, int]] = []
+    groups = inference._groups
+
+    def spy(counts: list[int], before: int) -> list[inference.Rows]:
+        seen.append((len(counts), before))
+        return groups(counts, before)
+
+    monkeypatch.setattr(inference, "_groups", spy)
+    check(encoder(pool="last", causal=True), batch, precision)
+    assert seen[:3] == [(4, 5), (4, 4), (4, 1)]
+
+
 def test_nothing_but_absent_rows_is_all_zero() -> None:
     batch = Batch(torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 3, dtype=torch.bool))
     assert pooled(encoder(), batch, "fp32").tolist() == [[0.0] * WIDTH] * 2

@@ -53,8 +53,14 @@ MAY_IMPORT = {
 
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 8
 READ_FILES, READ_LINES = 12, 1800
-SOONER = ("encoders.inference", "objectives.tiles")
-"""Modules that compute what another one already says, only sooner, and are tested to be equal to it."""
+SOONER = {
+    "encoders.inference": ("batch_of", "pooled"),
+    "objectives.tiles": ("InfoNCE", "Sigmoid", "takes_bf16", "truth_of"),
+}
+"""Modules that compute what another one already says, only sooner -> all that may be asked of them.
+
+Their tests hold them to be equal to it (docs/design/0010-what-is-computed-sooner.md).
+"""
 
 NO_TORCH = ("__init__", "__main__", "errors", "catalog", "config", "items", "translation", "cli")
 HEAVY_AT_TOP = {
@@ -192,8 +198,8 @@ def cycles(modules: Modules) -> list[str]:
 def read_cost(module: str, modules: Modules) -> tuple[int, int]:
     """Returns how many files and lines of this package someone reads who follows every import of ``module``.
 
-    The contracts are not counted: they are the language that a reader of any part knows. Neither is what computes the
-    same sooner: nobody needs it to follow a system.
+    The contracts are not counted: they are the language that a reader of any part knows. Neither is what ``SOONER``
+    names: nobody needs it to follow a system.
     """
     sooner = {f"{PACKAGE}.{name}" for name in SOONER}
     seen: set[str] = set()
@@ -204,6 +210,19 @@ def read_cost(module: str, modules: Modules) -> tuple[int, int]:
             seen.add(name)
             waiting.extend(imports(name, modules))
     return len(seen), sum(modules[name].lines for name in seen)
+
+
+def beside_the_door(modules: Modules) -> list[str]:
+    """Returns each import that asks more of what ``SOONER`` names than stands there."""
+    doors = {f"{PACKAGE}.{name}": allowed for name, allowed in SOONER.items()}
+    wrong = []
+    for module, source in modules.items():
+        for node in ast.walk(source.tree):
+            for name in doors.keys() & set(_imported(node, module, modules)):
+                by_name = isinstance(node, ast.ImportFrom) and _absolute(node, module, modules) == name
+                if not by_name or any(alias.name not in doors[name] for alias in node.names):
+                    wrong.append(f"{source.path}:{node.lineno}: of {name} import only {', '.join(doors[name])}")
+    return wrong
 
 
 def too_costly(modules: Modules) -> list[str]:

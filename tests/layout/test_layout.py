@@ -53,6 +53,10 @@ def test_reading_a_system_is_cheap() -> None:
     none(house_rules.too_costly(MODULES))
 
 
+def test_what_need_not_be_read_is_asked_for_little() -> None:
+    none(house_rules.beside_the_door(MODULES))
+
+
 def test_heavy_libraries_are_imported_where_they_are_used() -> None:
     none(house_rules.heavy_at_top(MODULES))
 

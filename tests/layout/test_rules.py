@@ -115,8 +115,17 @@ def test_read_cost_counts_each_file_once_and_follows_everything_but_the_contract
 
 def test_what_computes_the_same_sooner_need_not_be_read() -> None:
     same = {"encoders__inference": "from intermodal.layers.a import x", "layers__a": ""}
-    modules = package(systems__clip="from intermodal.encoders.inference import x\n", **same)
+    modules = package(systems__clip="from intermodal.encoders.inference import pooled\n", **same)
     assert house_rules.read_cost("intermodal.systems.clip", modules) == (1, 1)
+    assert house_rules.beside_the_door(modules) == []
+    for more in (
+        "from intermodal.encoders.inference import pooled, Prepared",
+        "from intermodal.encoders import inference",
+        "import intermodal.encoders.inference",
+    ):
+        assert house_rules.beside_the_door(package(systems__clip=f"import os\n{more}\n", **same)) == [
+            "src/intermodal/systems/clip.py:2: of intermodal.encoders.inference import only batch_of, pooled"
+        ]
 
 
 def test_a_system_that_costs_too_much_is_caught() -> None:

@@ -75,7 +75,10 @@ def test_info_nce_equals_a_loop(case, scale, block):
 def test_sigmoid_loss_equals_a_loop(case, scale, bias):
     a, b, positives, _ = case
     expected = slow_sigmoid(a, b, scale, bias, positives)
-    assert sigmoid_loss(a, b, scale, bias, positives).item() == pytest.approx(expected, rel=1e-9)
+    for small in (0, contrastive.SMALL):  # in tiles, and as it stands in the paper
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(contrastive, "SMALL", small)
+            assert sigmoid_loss(a, b, scale, bias, positives).item() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("block", [None, 3])
@@ -239,6 +242,7 @@ def leaves(a, b, scale):
 def small_tiles(monkeypatch):
     monkeypatch.setattr(tiles, "TILE", (3, 4))
     monkeypatch.setattr(tiles, "HELD", 0)
+    monkeypatch.setattr(contrastive, "SMALL", 0)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 12, 23])
@@ -271,6 +275,7 @@ def test_groups_are_positives_without_a_matrix(numbers, seed, weighted):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tiles, "TILE", tile)
             patch.setattr(tiles, "HELD", held)
+            patch.setattr(contrastive, "SMALL", held)
             for first, second in (
                 (info_nce(a, b, 7.0, positives, weights), info_nce(a, b, 7.0, None, weights, groups=groups)),
                 (sigmoid_loss(a, b, 7.0, -2.0, positives), sigmoid_loss(a, b, 7.0, -2.0, groups=groups)),
@@ -325,10 +330,10 @@ def test_the_loss_is_never_negative(seed, small_tiles):
 
 def test_bf16_is_close_where_many_pairs_share_the_softmax_and_taken_only_there(monkeypatch):
     monkeypatch.setattr(tiles, "HELD", 0)
-    monkeypatch.setattr(contrastive.runtime, "has_bf16", lambda device: True)
+    monkeypatch.setattr(tiles.runtime, "has_bf16", lambda device: True)
     tried = []
-    fits = contrastive._bf16_fits
-    monkeypatch.setattr(contrastive, "_bf16_fits", lambda *x: tried.append(fits(*x)) or tried[-1])
+    takes = tiles.takes_bf16
+    monkeypatch.setattr(contrastive, "takes_bf16", lambda *x: tried.append(takes(*x)) or tried[-1])
     pole, other = rows(1, 256) * 1.5, rows(1, 256, seed=1) * 1.5  # rows far from 0 on the whole, as towers give them
     cone, near = (normalize(p + rows(2000, 256, seed=s), dim=1).float() for p, s in ((pole, 3), (other, 4)))
     sharp = normalize(cone - cone.mean(dim=0), dim=1)

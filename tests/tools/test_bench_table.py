@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
@@ -74,10 +75,10 @@ def test_the_table_shows_what_was_asked(table: ModuleType) -> None:
 
 def test_publish_prints_one_object_or_the_table(table: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [table.Line("pictures", 40, "/s", "peer 1", 10)]
-    table.publish("a", lines, table.options("What.").parse_args(["--json"]))
+    table.publish("a", lines, Namespace(record=False, json=True))
     said = json.loads(capsys.readouterr().out)
     assert (said["script"], said["lines"][0]["ratio_shipped"]) == ("a", 4)
-    table.publish("a", lines, table.options("What.").parse_args([]))
+    table.publish("a", lines, Namespace(record=False, json=False))
     assert "pictures" in capsys.readouterr().out
 
 
@@ -98,7 +99,7 @@ def test_figures_are_recorded_by_name(
         table.Line("Pictures, bf16 (tensors)", 40, "/s", "peer 1", 10, 32, 4.4),
         table.Line("help", 0.1, "s", asked=0.3, name="startup.help_s"),
     ]
-    table.publish("a", lines, table.options("What.").parse_args(["--record", "--json"]))
+    table.publish("a", lines, Namespace(record=True, json=True))
     command = "python3 dev.py bench a --record"
     name = "a.pictures_bf16_tensors"
     note = "Pictures, bf16 (tensors): against peer 1"
@@ -131,3 +132,23 @@ def test_all_scripts_run_and_one_that_fails_is_named(
     assert table.main(["good"]) == 0
     with pytest.raises(SystemExit):
         table.main(["other"])
+
+
+def test_a_script_is_run_with_its_options(
+    table: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(chosen: object) -> list:
+        return [table.Line("a step", chosen.steps * (0.5 if chosen.quick else 1.0), "s")]
+
+    monkeypatch.setattr(sys, "argv", ["benchmarks/steps.py", "--json", "--quick", "--steps", "4"])
+    assert table.run("What it measures.", measure, steps={"type": int}) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["script"], said["lines"][0]["ours"]) == ("steps", 2.0)
+
+    def missing(_: object) -> list:
+        raise table.MissingPeer("peer 1 is not here")
+
+    assert table.run("What it measures.", missing, steps={"type": int}) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == "peer 1 is not here; `python3 dev.py bench` installs the peers\n"

@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from intermodal.errors import InvalidValue
-from intermodal.layers.stem import widen
+from intermodal.layers.stem import convolved, steps
 from intermodal.types import Grid
 
 
@@ -63,25 +62,16 @@ class ConvolutionDecoder(nn.Module):
             channels: width before the small patches, then of each coarser grid.
         """
         super().__init__()
-        if len(first) != layout.rank or any(p % f for p, f in zip(layout.patch, first, strict=True)):
-            raise InvalidValue(f"small patches {tuple(first)} do not divide the patch {layout.patch} axis by axis")
         self.first = tuple(first)
-        left = [p // f for p, f in zip(layout.patch, first, strict=True)]
-        self.active = [i for i, n in enumerate(left) if n > 1]
-        if not self.active:
-            raise InvalidValue(f"small patches {tuple(first)} cover the whole patch: use no convolutions then")
+        self.active, strides, self.rest = steps(layout, first, len(channels) - 1)
         kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[len(self.active) - 1]
         norms: list[nn.Module] = []
         convolutions: list[nn.Module] = []
-        for fine, coarse in pairwise(channels):
-            stride = tuple(2 if left[i] % 2 == 0 else 1 for i in self.active)
-            for i, step in zip(self.active, stride, strict=True):
-                left[i] //= step
+        for (fine, coarse), stride in zip(pairwise(channels), strides, strict=True):
             norms.append(nn.LayerNorm(coarse))
             convolutions.append(kind(coarse, fine, tuple(2 + step for step in stride), stride, 1))  # type: ignore[arg-type]
-        self.rest = tuple(left)
         self.norms, self.convolutions = nn.ModuleList(norms[::-1]), nn.ModuleList(convolutions[::-1])
-        self.project = nn.Linear(width, channels[-1] * math.prod(left))
+        self.project = nn.Linear(width, channels[-1] * math.prod(self.rest))
         self.norm = nn.LayerNorm(channels[0])
         self.paint = nn.Linear(channels[0], layout.channels * math.prod(first))
 
@@ -96,23 +86,10 @@ class ConvolutionDecoder(nn.Module):
             grid: of the tokens.
         """
         cells = unpatched(self.project(tokens).unflatten(1, tuple(grid)), self.rest).movedim(1, -1)
-        rank = len(grid)
-        still = [i for i in range(rank) if i not in self.active]
-        order = [0, *(1 + i for i in (*still, *self.active)), rank + 1]
-        folded = cells.permute(order)
-        x = folded.flatten(0, len(still))
-        real = None
-        if not bool(mask.all()):
-            real = mask.reshape(len(mask), *grid).permute(order[:-1]).flatten(0, len(still))
-        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            x = F.gelu(norm(x))
-            if real is not None:
-                x = x * widen(real, x.shape[1:-1])[..., None]
-            x = convolution(x.movedim(-1, 1)).movedim(1, -1)
-        x = self.paint(F.gelu(self.norm(x)))
-        x = x.reshape(*folded.shape[: 1 + len(still)], *x.shape[1:])
-        back = [0, *(1 + (still + self.active).index(i) for i in range(rank)), rank + 1]
-        return unpatched(x.permute(back), self.first)
+        x = convolved(
+            cells, mask.reshape(len(mask), *grid), self.active, zip(self.norms, self.convolutions, strict=True)
+        )
+        return unpatched(self.paint(F.gelu(self.norm(x))), self.first)
 
 
 def grid_decoder(layout: Grid, width: int, first: Sequence[int] = (), channels: Sequence[int] = ()) -> nn.Module:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from intermodal.layers.pooling import Pooling
-from intermodal.layers.stem import patches, widen
+from intermodal.layers.stem import convolved, patches
 from intermodal.types import Batch, Encoded, Grid
 
 
@@ -27,15 +27,9 @@ class Residual(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
         self.convolutions = nn.ModuleList(kind(channels, channels, 3, padding=1) for _ in range(2))
 
-    def forward(self, x: Float[Tensor, "B ... C"], mask: Bool[Tensor, "B ..."] | None) -> Float[Tensor, "B ... C"]:
-        """Returns the grid after the block; ``mask`` is True where a cell is real."""
-        y = x
-        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            y = F.gelu(norm(y))
-            if mask is not None:
-                y = y * mask[..., None]
-            y = convolution(y.movedim(-1, 1)).movedim(1, -1)
-        return x + y
+    def forward(self, x: Float[Tensor, "B ... C"], mask: Bool[Tensor, "B ..."]) -> Float[Tensor, "B ... C"]:
+        """Returns the grid after the block; ``mask`` is True where a token of the last, coarsest grid is real."""
+        return x + convolved(x, mask, range(x.dim() - 2), zip(self.norms, self.convolutions, strict=True))
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -62,7 +56,7 @@ class ConvolutionalEncoder(nn.Module):
         """
         super().__init__()
         self.width = width
-        self.first = tuple(first)
+        self.patch, self.first = layout.patch, tuple(first)
         self.embed = nn.Linear(layout.channels * math.prod(first), channels[0])
         left = [p // f for p, f in zip(layout.patch, first, strict=True)]
         self.stages, self.merges = nn.ModuleList(), nn.ModuleList()
@@ -80,14 +74,11 @@ class ConvolutionalEncoder(nn.Module):
     def forward(self, batch: Batch) -> Encoded:
         """Returns tokens, mask and pooled vectors."""
         x = self.embed(patches(batch.values, self.first))
-        full = bool(batch.mask.all())
-        total = [f * math.prod(s[i] for s in self.strides) for i, f in enumerate(self.first)]
-        grid = [n // t for n, t in zip(batch.values.shape[2:], total, strict=True)]
+        grid = [n // p for n, p in zip(batch.values.shape[2:], self.patch, strict=True)]
         coarse = batch.mask.reshape(len(batch), *grid)
         for stage, merge, stride in zip(self.stages, self.merges, self.strides, strict=True):
-            mask = None if full else widen(coarse, x.shape[1:-1])
             for block in stage:  # type: ignore[attr-defined]
-                x = block(x, mask)
+                x = block(x, coarse)
             x = merge(patches(x.movedim(-1, 1), stride))
         tokens = self.norm(F.gelu(x).flatten(1, -2))
         return Encoded(tokens, batch.mask, self.pool(tokens, batch.mask))

@@ -13,8 +13,7 @@ What is saved, against the module itself:
 
 A prepared encoder is a copy of its weights (int8: a quarter, bf16: half of the memory of fp32). It is made when first
 used, kept while the encoder lives, and made anew after a weight has changed; the encoder itself stays as it was.
-Left out: encoders that are no transformer, and blocks with a second stream,
-which run as they are, under autocast.
+Left out: encoders that are no transformer, and blocks with a second stream, which run as they are, under autocast.
 """
 
 import threading
@@ -39,6 +38,8 @@ from intermodal.types import Batch, Preprocessor
 
 TOKENS = 1600
 """Of one pass through the blocks."""
+ALIKE, MANY = 4, 16
+"""Texts of which ``MANY`` begin with the same ``ALIKE`` ids go through the blocks by themselves."""
 SHORT = 128
 """Tokens up to which attention in bf16 holds all weights of a row; blocks of them are slower on a CPU."""
 
@@ -161,12 +162,11 @@ class Prepared:
         counts = (batch.mask.sum(dim=1) + int(self.first_token is not None)).tolist()
         rows = batch.present.nonzero()[:, 0].tolist()
         begins = self.one and self.causal and self.first_token is None and _is_text(batch)
-        if begins:  # texts that begin alike go together
-            ids = batch.values.tolist()
-            rows.sort(key=lambda row: ids[row][: counts[row]])
+        if begins:
+            parts = _alike(rows, [ids[:n] for ids, n in zip(batch.values.tolist(), counts, strict=True)])
         else:
-            rows.sort(key=counts.__getitem__)
-        for chosen in _passes(rows, counts):
+            parts = [sorted(rows, key=counts.__getitem__)]
+        for chosen in [each for part in parts for each in _passes(part, counts)]:
             chosen.sort(key=counts.__getitem__)
             part = batch if chosen == list(range(len(batch))) else batch.rows(torch.tensor(chosen))
             result[chosen] = self._pass(stem, part, [counts[row] for row in chosen], begins)
@@ -362,6 +362,15 @@ def _is_text(batch: Batch) -> bool:
 def _same(ids: Int[Tensor, "B T"]) -> int:
     """Returns how many ids all rows begin with; 0 for a single row, which shares them with none."""
     return int((ids == ids[:1]).all(dim=0).cumprod(dim=0).sum()) if len(ids) > 1 else 0
+
+
+def _alike(rows: Sequence[int], texts: Sequence[list[int]]) -> list[list[int]]:
+    """Returns the rows in parts: where many texts begin alike, these; then the others. Neighbours begin alike too."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row in sorted(rows, key=texts.__getitem__):
+        groups.setdefault(tuple(texts[row][:ALIKE]), []).append(row)
+    others = [row for group in groups.values() if len(group) < MANY for row in group]
+    return [*(group for group in groups.values() if len(group) >= MANY), others]
 
 
 def _passes(rows: Sequence[int], counts: Sequence[int]) -> list[list[int]]:

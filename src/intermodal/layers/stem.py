@@ -7,7 +7,7 @@ beyond a mask is zero before every convolution, so that padding never reaches a 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from jaxtyping import Bool, Float, Shaped
@@ -36,7 +36,6 @@ class SymbolStem(nn.Module):
     def __init__(self, layout: Symbols, width: int) -> None:
         """Builds a table of ``layout.vocab_size`` vectors."""
         super().__init__()
-        self.axes = 1
         self.table = nn.Embedding(layout.vocab_size, width)
         nn.init.normal_(self.table.weight, std=0.02)
 
@@ -51,7 +50,6 @@ class PatchStem(nn.Module):
     def __init__(self, layout: Grid, width: int) -> None:
         """Builds the product."""
         super().__init__()
-        self.axes = layout.rank
         self.patch = layout.patch
         self.project = nn.Linear(layout.channels * math.prod(layout.patch), width)
 
@@ -59,6 +57,29 @@ class PatchStem(nn.Module):
         """Returns the tokens in row-major order and the size of their grid."""
         cut = patches(batch.values, self.patch)
         return self.project(cut.flatten(1, -2)), tuple(cut.shape[1:-1])
+
+
+def steps(layout: Grid, first: Sequence[int], count: int) -> tuple[list[int], list[tuple[int, ...]], tuple[int, ...]]:
+    """Returns the axes that are convolved, the stride of each of ``count`` convolutions on them, and what is left.
+
+    ``first`` are the cells of small patches; a convolution halves every axis on which an even number of these is still
+    missing to the layout's patch.
+
+    Raises:
+        InvalidValue: the small patches do not divide the patch, or leave nothing to be covered.
+    """
+    if len(first) != layout.rank or any(p % f for p, f in zip(layout.patch, first, strict=True)):
+        raise InvalidValue(f"small patches {tuple(first)} do not divide the patch {layout.patch} axis by axis")
+    left = [p // f for p, f in zip(layout.patch, first, strict=True)]
+    active = [i for i, n in enumerate(left) if n > 1]
+    if not active:
+        raise InvalidValue(f"small patches {tuple(first)} cover the whole patch: use no convolutions then")
+    strides = []
+    for _ in range(count):
+        strides.append(tuple(2 if left[i] % 2 == 0 else 1 for i in active))
+        for i, step in zip(active, strides[-1], strict=True):
+            left[i] //= step
+    return active, strides, tuple(left)
 
 
 class ConvolutionStem(nn.Module):
@@ -74,56 +95,56 @@ class ConvolutionStem(nn.Module):
         Args:
             layout: of the batch; its patch is what all steps together cover.
             width: D.
-            first: cells of the first, non-overlapping patches, per axis; each divides the layout's patch.
-            channels: width after the first patches, then after each convolution. A convolution halves every axis
-                of which an even number of cells is still to be covered.
+            first: cells of the small, non-overlapping patches at the start, per axis; each divides the layout's patch.
+            channels: width after the first patches, then after each convolution.
         """
         super().__init__()
-        if len(first) != layout.rank or any(p % f for p, f in zip(layout.patch, first, strict=True)):
-            raise InvalidValue(f"first patches {tuple(first)} do not divide the patch {layout.patch} axis by axis")
-        self.axes = layout.rank
-        self.first = tuple(first)
-        left = [p // f for p, f in zip(layout.patch, first, strict=True)]
-        self.active = [i for i, n in enumerate(left) if n > 1]
-        if not self.active:
-            raise InvalidValue(f"first patches {tuple(first)} cover the whole patch: use no convolutions then")
+        self.patch, self.first = layout.patch, tuple(first)
+        self.active, strides, self.rest = steps(layout, first, len(channels) - 1)
         kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(self.active) - 1]
         self.embed = nn.Linear(layout.channels * math.prod(first), channels[0])
         self.norms, self.convolutions = nn.ModuleList(), nn.ModuleList()
-        self.halvings = [0] * layout.rank
-        for before, after in pairwise(channels):
-            stride = tuple(2 if left[i] % 2 == 0 else 1 for i in self.active)
-            for i, step in zip(self.active, stride, strict=True):
-                left[i] //= step
-                self.halvings[i] += step == 2
+        for (before, after), stride in zip(pairwise(channels), strides, strict=True):
             self.norms.append(nn.LayerNorm(before))
             self.convolutions.append(kind(before, after, 3, stride, 1))  # type: ignore[arg-type]
-        self.rest = tuple(left)
         self.norm = nn.LayerNorm(channels[-1])
-        self.project = nn.Linear(channels[-1] * math.prod(left), width)
+        self.project = nn.Linear(channels[-1] * math.prod(self.rest), width)
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "B T D"], tuple[int, ...]]:
         """Returns the tokens in row-major order and the size of their grid."""
         x = self.embed(patches(batch.values, self.first))  # (B, *grid, C): channels last throughout
-        cells = [p * r for p, r in zip(self.first, self.rest, strict=True)]
-        tokens = [n // c // 2**h for n, c, h in zip(batch.values.shape[2:], cells, self.halvings, strict=True)]
-        still = [i for i in range(self.axes) if i not in self.active]
-        order = [0, *(1 + i for i in still), *(1 + i for i in self.active), self.axes + 1]
-        folded = x.permute(order)
-        x = folded.flatten(0, len(still))
-        mask = None
-        if not bool(batch.mask.all()):
-            mask = batch.mask.reshape(len(batch), *tokens).permute(order[:-1]).flatten(0, len(still))
-        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            x = F.gelu(norm(x))
-            if mask is not None:
-                x = x * widen(mask, x.shape[1:-1])[..., None]
-            x = convolution(x.movedim(-1, 1)).movedim(1, -1)
-        x = F.gelu(self.norm(x))
-        x = x.reshape(*folded.shape[: 1 + len(still)], *x.shape[1:])
-        back = [0, *(1 + (still + self.active).index(i) for i in range(self.axes)), self.axes + 1]
-        cut = patches(x.permute(back).movedim(-1, 1), self.rest)
-        return self.project(cut.flatten(1, -2)), tuple(tokens)
+        tokens = tuple(n // p for n, p in zip(batch.values.shape[2:], self.patch, strict=True))
+        x = convolved(
+            x, batch.mask.reshape(len(batch), *tokens), self.active, zip(self.norms, self.convolutions, strict=True)
+        )
+        cut = patches(F.gelu(self.norm(x)).movedim(-1, 1), self.rest)
+        return self.project(cut.flatten(1, -2)), tokens
+
+
+def convolved(
+    x: Float[Tensor, "B ..."],
+    mask: Bool[Tensor, "B ..."],
+    active: Sequence[int],
+    layers: Iterable[tuple[nn.Module, nn.Module]],
+) -> Float[Tensor, "B ..."]:
+    """Returns a grid ``(B, *grid, C)`` after a normalisation, GELU and a convolution for each of ``layers``.
+
+    What lies beyond ``mask``, ``(B, *token_grid)``, is zero before every convolution. Axes of the grid that are not
+    ``active`` are folded into the batch.
+    """
+    rank = x.dim() - 2
+    order = [0, *(1 + i for i in range(rank) if i not in active), *(1 + i for i in active)]
+    still = rank - len(active)
+    folded = x.permute(*order, rank + 1)
+    x = folded.flatten(0, still)
+    real = None if bool(mask.all()) else mask.permute(order).flatten(0, still)
+    for norm, convolution in layers:
+        x = F.gelu(norm(x))
+        if real is not None:
+            x = x * widen(real, x.shape[1:-1])[..., None]
+        x = convolution(x.movedim(-1, 1)).movedim(1, -1)
+    x = x.reshape(*folded.shape[: 1 + still], *x.shape[1:])
+    return x.permute(*(order.index(i) for i in range(rank + 1)), rank + 1)
 
 
 def widen(mask: Bool[Tensor, "B ..."], grid: Sequence[int]) -> Bool[Tensor, "B ..."]:

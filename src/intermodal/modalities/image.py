@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Shaped, UInt8
 from PIL import Image as Pillow
 from torch import Tensor
 
@@ -192,8 +192,7 @@ class ImagePreprocessor:
     @property
     def colours(self) -> tuple[Float32[Tensor, " 3"], Float32[Tensor, " 3"]]:
         """Per channel what a byte is multiplied by and what is then added: ``(x / 255 - mean) / std``."""
-        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (self.mean, self.std))
-        return (1 / (255 * std)).float(), (-mean / std).float()
+        return line(self.mean, self.std)
 
     def _batch(self, items: Sequence[Image | None], values_of: Callable[[np.ndarray], Tensor]) -> Batch:
         """Returns the fitted pictures as ``values_of`` makes them of their bytes."""
@@ -204,12 +203,8 @@ class ImagePreprocessor:
                 raise InvalidValue(f"a picture was expected, not {type(item).__name__}")
         there = [item is not None for item in items]
         arrays = self._fitted([item.pixels for item in items if item])
-        values = values_of(np.stack(arrays or [np.zeros((self.height, self.width, 3), np.uint8)]))[: len(arrays)]
-        if not all(there):
-            fitted, values = values, values.new_zeros(len(items), 3, self.height, self.width)
-            values[torch.tensor(there)] = fitted
-        tokens = (self.height // self.patch) * (self.width // self.patch)
-        return Batch(values, torch.tensor(there)[:, None].repeat(1, tokens))
+        values = values_of(np.stack(arrays or [np.zeros((self.height, self.width, 3), np.uint8)]))
+        return placed(values, there, (self.height // self.patch) * (self.width // self.patch))
 
     def _normalised(self, pixels: UInt8[np.ndarray, "B H W 3"]) -> Float32[Tensor, "B 3 H W"]:
         """Returns ``(x / 255 - mean) / std``, a few pictures at a time: they stay in the processor's cache."""
@@ -285,6 +280,27 @@ class ImagePreprocessor:
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
         colours = ((values.detach().cpu().float() * std + mean) * 255).nan_to_num(0).round().clamp(0, 255)
         return [Image(row) for row in colours.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()]
+
+
+def line(mean: Sequence[float], std: Sequence[float]) -> tuple[Float32[Tensor, " C"], Float32[Tensor, " C"]]:
+    """Returns scale and shift of byte to value, per channel: ``(x / 255 - mean) / std`` is ``x * scale + shift``."""
+    middle, spread = (torch.tensor(v, dtype=torch.float64) for v in (mean, std))
+    return (1 / (255 * spread)).float(), (-middle / spread).float()
+
+
+def placed(values: Shaped[Tensor, "N ..."], there: Sequence[bool], tokens: int) -> Batch:
+    """Returns the values as a batch: one row per item, zeros and a mask that is False where it is not there.
+
+    Args:
+        values: a row for each item that is there; where none is, a row that stands for the shape alone.
+        there: which items are.
+        tokens: of a row.
+    """
+    present = torch.tensor(there)
+    if not all(there):
+        fitted, values = values, values.new_zeros(len(there), *values.shape[1:])
+        values[present] = fitted[: sum(there)]
+    return Batch(values, present[:, None].repeat(1, tokens))
 
 
 ITEM = Image

@@ -13,13 +13,14 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from intermodal.errors import InvalidValue
 from intermodal.media import frames as media
 from intermodal.media.source import content_hash, frozen, read_source, suffix_of, write_file
 from intermodal.modalities.audio import Audio
+from intermodal.modalities.image import line, placed
 from intermodal.types import Batch, Grid
 
 _SHOWN_SIDE = 512
@@ -230,22 +231,11 @@ class VideoPreprocessor:
                 raise InvalidValue(f"a video was expected, not {type(item).__name__}")
         there = [item is not None for item in items]
         arrays = [self._fit(item.frames) for item in items if item is not None]
-        size = (3, self.frames, self.height, self.width)
-        values = torch.zeros(0, *size)
-        if arrays:
-            stack = torch.from_numpy(np.stack(arrays)).permute(0, 4, 1, 2, 3)
-            scale, shift = self._line()
-            values = stack.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
-        if not all(there):
-            present = torch.tensor(there)
-            values = torch.zeros(len(items), *size).index_put_((present,), values)
+        stack = torch.from_numpy(np.stack(arrays or [np.zeros((self.frames, self.height, self.width, 3), np.uint8)]))
+        scale, shift = (v[:, None, None, None] for v in line(self.mean, self.std))
+        values = stack.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
         tokens = (self.frames // self.patch[0]) * (self.height // self.patch[1]) * (self.width // self.patch[2])
-        return Batch(values, torch.tensor(there)[:, None].repeat(1, tokens))
-
-    def _line(self) -> tuple[Float32[Tensor, "3 1 1 1"], Float32[Tensor, "3 1 1 1"]]:
-        """Returns scale and shift of byte to value: ``(x / 255 - mean) / std`` is ``x * scale + shift``."""
-        mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None, None] for v in (self.mean, self.std))
-        return (1 / (255 * std)).float(), (-mean / std).float()
+        return placed(values.mul_(scale).add_(shift), there, tokens)
 
     def _fit(self, frames: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "f h w 3"]:
         """Returns the frames taken, cropped (where asked) and resized to the target."""

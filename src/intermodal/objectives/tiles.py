@@ -29,6 +29,12 @@ HELD = 2**24
 """Similarities held at most: 64 MiB in fp32, all of a batch of 4,096."""
 TILE = (1024, 4096)
 """Rows and columns computed at once: 16 MiB in fp32."""
+CHUNK = 1024
+"""Rows of a matrix of positives that are made into numbers at once."""
+SAMPLE = 128
+"""Rows of each side on which bf16 is tried."""
+TOLERANCE = 8e-5
+"""Relative error of their gradient up to which it is taken."""
 REACH = 60.0
 """Logits within twice this of each other can be exponentiated around one number and added up in fp32 without loss."""
 
@@ -51,6 +57,37 @@ class Truth(NamedTuple):
         assert self.several is not None  # asked for nowhere else
         each, by_row, by_column = self.several
         return (by_row[i, None] + by_column[j]) * each[i, None] * pairs(self.together, i, j)
+
+
+def truth_of(a: Tensor, positives: Tensor | None, weights: Tensor | None, groups: Tensor | None) -> Truth:
+    """Returns the weights of all log-sums and pairs, of the arguments of ``info_nce``."""
+    each = torch.ones(len(a), dtype=a.dtype, device=a.device) if weights is None else weights.to(a)
+    if positives is not None:
+        per_row, per_column = positives.sum(dim=1), positives.sum(dim=0)
+        parts = zip(torch.split(each, CHUNK), torch.split(positives, CHUNK), strict=True)
+        columns = torch.stack([weight @ some.to(a.dtype) for weight, some in parts]).sum(dim=0)
+        return _several(positives, each, per_row, per_column, columns)
+    if groups is not None:
+        group, count = torch.unique(groups, return_inverse=True, return_counts=True)[1:]
+        if int(count.max()) > 1:
+            columns = each.new_zeros(len(count)).index_add_(0, group, each)[group]
+            return _several(group.int(), each, count[group], count[group], columns)
+    share = each / _total(each)
+    return Truth(share / 2, share / 2, share)
+
+
+def _several(together: Tensor, each: Tensor, per_row: Tensor, per_column: Tensor, columns: Tensor) -> Truth:
+    """Returns the weights where several belong together: how many in each row and column, their weights added up."""
+    rows, columns = each * (per_row > 0), columns / per_column.clamp_min(1)
+    half_rows, half_columns = 0.5 / _total(rows), 0.5 / _total(columns)
+    several = (each, half_rows / per_row.clamp_min(1), half_columns / per_column.clamp_min(1))
+    return Truth(rows * half_rows, columns * half_columns, together=together, several=several)
+
+
+def _total(weights: Tensor) -> Tensor:
+    """Returns the sum, and 1 in place of 0, where there is nothing to divide."""
+    total = weights.sum()
+    return torch.where(total > 0, total, torch.ones_like(total))
 
 
 def pairs(together: Tensor | None, i: slice, j: slice) -> Tensor:
@@ -235,6 +272,21 @@ def _shares(logits: Logits, sums: Sums, truth: Truth, left: Tensor, i: slice, j:
     own, which = diagonal(out, i, j)
     own.sub_(truth.own[which])
     return out
+
+
+def takes_bf16(a: Tensor, b: Tensor, scale: Tensor) -> bool:
+    """Returns whether products in bf16 are quick here and needed, and give a sample the gradient that fp32 gives it."""
+    if holds(a, b, None) or a.dtype != torch.float32 or not runtime.has_bf16(a.device):
+        return False
+    for x, y in ((a, b), (b, a)):
+        some = x[:SAMPLE]
+        share = x.new_full((len(some),), 1 / len(some))
+        truth = Truth(share, y.new_zeros(len(y)), share)
+        made = (forward(some, y, scale.item(), truth, SAMPLE, low) for low in (False, True))
+        exact, rough = (backward(logits, sums, truth, (True, False))[0] for logits, sums in made)
+        if not float((rough - exact).norm()) <= TOLERANCE * float(exact.norm()):
+            return False
+    return True
 
 
 class InfoNCE(torch.autograd.Function):

@@ -336,8 +336,6 @@ def _paper(modality: str, tokenizer: Any) -> TowerConfig:
 SIZES: dict[str, Callable[[str, Any], TowerConfig]] = {"tiny": _tiny, "paper": _paper}
 """Size -> (modality, tokenizer) -> tower. ``tiny`` trains on a laptop; ``paper`` is the published one."""
 
-_WIDTHS = {"tiny": 128, "paper": 512}
-
 
 def sized(size: str, fields: Mapping[str, str], tokenizer: Any) -> Config:
     """Returns the config of one size for data with these fields (field name -> modality).
@@ -347,4 +345,5 @@ def sized(size: str, fields: Mapping[str, str], tokenizer: Any) -> Config:
     """
     if size not in SIZES:
         raise UnknownName("size of clip", size, SIZES)
-    return Config({name: SIZES[size](modality, tokenizer) for name, modality in fields.items()}, _WIDTHS[size])
+    towers = {name: SIZES[size](modality, tokenizer) for name, modality in fields.items()}
+    return Config(towers, {"tiny": 128, "paper": 512}[size])

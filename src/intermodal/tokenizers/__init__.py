@@ -5,8 +5,10 @@ belongs to. Ids in the range of ``vocab_size`` are all there is between a tokeni
 holds is learnt, so its record builds a module, with an interface of its own: see ``codebook.py``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
+
+from intermodal.errors import InvalidValue
 
 
 @runtime_checkable
@@ -40,3 +42,18 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of ``ids`` up to the first ``end_id``, without begin and padding."""
         ...
+
+
+def content(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[int]:
+    """Gives the ids up to the first ``end_id``, without begin and padding, for a tokenizer in which these differ.
+
+    Raises:
+        InvalidValue: an id is outside ``range(vocab_size)``.
+    """
+    for i in ids:
+        if not 0 <= i < tokenizer.vocab_size:
+            raise InvalidValue(f"{i} is no id of this tokenizer; ids are 0 to {tokenizer.vocab_size - 1}")
+        if i == tokenizer.end_id:
+            return
+        if i not in (tokenizer.pad_id, tokenizer.begin_id):
+            yield i

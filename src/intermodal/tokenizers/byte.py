@@ -6,7 +6,7 @@ A text is its UTF-8 bytes. Nothing is cleaned, so that decoding gives back exact
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from intermodal.errors import InvalidValue
+from intermodal.tokenizers import content
 
 SPECIALS = 3
 """Ids before the bytes: pad 0, begin 1, end 2; byte ``n`` is id ``n + 3``."""
@@ -46,15 +46,7 @@ class ByteTokenizer:
         Raises:
             InvalidValue: an id is outside ``range(vocab_size)``.
         """
-        found = bytearray()
-        for i in ids:
-            if not 0 <= i < self.vocab_size:
-                raise InvalidValue(f"{i} is no id of this tokenizer; ids are 0 to {self.vocab_size - 1}")
-            if i == self.end_id:
-                break
-            if i >= SPECIALS:
-                found.append(i - SPECIALS)
-        return found.decode("utf-8", errors="replace")
+        return bytes(i - SPECIALS for i in content(self, ids)).decode("utf-8", errors="replace")
 
 
 TOKENIZER = ByteTokenizer

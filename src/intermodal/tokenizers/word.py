@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from intermodal.errors import InvalidValue
+from intermodal.tokenizers import content
 
 SPECIALS = ("<pad>", "<begin>", "<end>", "<unknown>")
 """What ids 0 to 3 stand for; none of them can be a word, because splitting takes the brackets off."""
@@ -112,13 +113,7 @@ class WordTokenizer:
             InvalidValue: an id is outside ``range(vocab_size)``.
         """
         text = ""
-        for i in ids:
-            if not 0 <= i < self.vocab_size:
-                raise InvalidValue(f"{i} is no id of this tokenizer; ids are 0 to {self.vocab_size - 1}")
-            if i == self.end_id:
-                break
-            if i in (self.pad_id, self.begin_id):
-                continue
+        for i in content(self, ids):
             word = SPECIALS[3] if i == self.unknown_id else self.words[i - len(SPECIALS)]
             close = not text or word in _LEFTWARD or (word[0] == "'" and len(word) > 1)
             text += word if close else " " + word
