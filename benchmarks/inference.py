@@ -340,12 +340,17 @@ def neighbours(name: str, quick: bool) -> dict[str, float]:
     return {p: 100 * float((nearest[p] != nearest["fp32"]).float().mean()) for p in OTHER_NEIGHBOUR}
 
 
+def _is_for_photographs(name: str) -> bool:
+    """Returns whether a model is measured on Flickr8k: where that is, and no model of Diorama."""
+    return (FLICKR8K / "pairs.jsonl").exists() and not name.rstrip("/").endswith("diorama")
+
+
 def _test_pictures(name: str, count: int) -> Iterator[Any]:
     """Gives test pictures of the data that a model is likely made for."""
     from intermodal.diorama.source import Diorama
     from intermodal.modalities.image import Image
 
-    if (FLICKR8K / "pairs.jsonl").exists() and not name.rstrip("/").endswith("diorama"):
+    if _is_for_photographs(name):
         rows = [json.loads(line) for line in (FLICKR8K / "pairs.jsonl").read_text().splitlines()]
         with zipfile.ZipFile(FLICKR8K / "images.zip") as archive:
             for row in [row for row in rows if row["split"] == "test"][:count]:
@@ -357,13 +362,14 @@ def _test_pictures(name: str, count: int) -> Iterator[Any]:
 
 def trained(chosen: Namespace) -> list[Line]:
     """Returns one line per precision for a trained model."""
+    data = "flickr8k" if _is_for_photographs(chosen.model) else "diorama"
     return [
         Line(
-            f"pictures with another nearest picture than in fp32, {precision}, trained weights",
+            f"test pictures of {data} with another nearest picture than in fp32, {precision}, trained weights",
             ours=share,
             unit="%",
             asked=OTHER_NEIGHBOUR[precision],
-            name=f"speed.other_neighbour.{precision}",
+            name=f"speed.other_neighbour.{data}.{precision}",
         )
         for precision, share in neighbours(chosen.model, chosen.quick).items()
     ]
