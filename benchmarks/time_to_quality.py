@@ -148,11 +148,12 @@ def measure(data: str, work: Path, quick: bool) -> tuple[list[Line], dict[str, d
     key = judge(runs)
     for side, trials in sides.items():
         best = first_at(0.9 * best_point(trials, runs, key)[key], trials, runs, cost, key)
-        for other in again(best):
-            points = read(other, work)
-            if points:
-                runs[other.name], cost[other.name] = points, cost[best.name]
-                sides[side] = [*sides[side], other]
+        for trial in trials:  # those of the best are trained, those of others count where they are there
+            for other in again(trial):
+                points = (read if trial is best else known)(other, work)
+                if points:
+                    runs[other.name], cost[other.name] = points, cost[trial.name]
+                    sides[side] = [*sides[side], other]
     return _lines(data, sides, runs, cost), {
         side: {s.name: [(cost[s.name] * p["step"], p["quality"]) for p in runs[s.name]] for s in settings}
         for side, settings in sides.items()
