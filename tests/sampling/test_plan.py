@@ -60,6 +60,11 @@ def test_what_a_sample_is_written_from() -> None:
         PLAN.usable({"image": WORD}, "mask")
     with pytest.raises(Unsupported, match="any of image, audio; the sample has text"):
         PLAN.usable({"text": WORD}, "text")
+    assert PLAN.usable({}, "text") == {}  # from nothing, which is learnt where ``alone`` is above 0
+    with pytest.raises(Unsupported, match="any of image, audio; the sample has nothing"):
+        Plan(PLAN.free, alone=0.0).usable({}, "text")
+    with pytest.raises(Unsupported, match="the sample has nothing"):
+        PLAN.usable({}, "mask")
     with pytest.raises(Unsupported, match="reads 'phrase' and does not write it"):
         PLAN.usable({"image": WORD}, "phrase")
     with pytest.raises(UnknownName, match="smell"):

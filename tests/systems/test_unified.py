@@ -7,7 +7,7 @@ import torch
 
 from intermodal.config import from_dict, to_dict
 from intermodal.decoders.spelling import Spelt
-from intermodal.decoders.vocabulary import TEXT
+from intermodal.decoders.vocabulary import TEXT, Writer
 from intermodal.diorama.source import Diorama
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.layers.packing import Asked, side_by_side
@@ -113,6 +113,40 @@ def test_a_sample_gets_the_same_alone_and_in_company() -> None:
         assert all(a.item == b.item for a, b in zip(alone, found, strict=True))
         assert found[0].score >= found[1].score
     assert isinstance(together[0][0].item, Image)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("to", FIELDS)
+def test_from_an_empty_sample_a_field_is_drawn_from_nothing(to: str) -> None:
+    model = small().eval()
+    (found,) = model.candidates([{}], to, sampling=Sampling(1.0, seed=1), count=4)
+    assert len({round(c.score, 6) for c in found}) == 4
+    *_, last = model.writing([{}], to, Sampling(1.0, seed=1), 4)
+    spelt = Spelt(last.choices, torch.ones_like(last.choices, dtype=torch.bool))
+    _, alone = side_by_side(model.blocks, {}, {to: Asked(model.vocabulary.begun(to, spelt), {})})
+    first = model.vocabulary.writer(to, 6)
+    logits = first.speller(model.norm(alone[to])[:, 0], None, 0) @ first.table[first.spelling.starts[0] :].T
+    single = next(iter(model.writing([{}], to, Sampling())))
+    assert int(single.choices[0, 0, 0]) == int(masked(logits[0, : first.spelling.sizes[0]], first).argmax())
+    given = {n: SAMPLES[0][n] for n in FIELDS if n != to}
+    beside = model.candidates([{}, given], to, sampling=Sampling(1.0, seed=1), count=4)
+    assert [c.score for c in beside[0]] == pytest.approx([c.score for c in found], rel=1e-4)
+    assert [c.score for c in beside[1]] != pytest.approx([c.score for c in found], rel=1e-4)
+    with pytest.raises(Unsupported, match="the sample has nothing"):
+        small(Plan(FIELDS, alone=0.0)).candidates([{}], to)
+
+
+def masked(logits: torch.Tensor, writer: Writer) -> torch.Tensor:
+    """Returns the logits of a first id: none is the end."""
+    end = writer.spelling.end
+    return logits if end is None else logits.index_fill(0, torch.tensor([end]), -torch.inf)
+
+
+def test_a_caption_is_written_from_regions_which_are_only_read() -> None:
+    tokenizer = WordTokenizer(words=("a", "dog"))
+    whole = unified.sized("tiny", {"regions": "timeseries", "caption": "text"}, tokenizer)
+    assert whole.plan == Plan((), {"caption": (("regions",),)})
+    assert whole.towers == {}
 
 
 def test_one_candidate_is_the_likeliest_and_translating_takes_it() -> None:

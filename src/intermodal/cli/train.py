@@ -192,7 +192,7 @@ def _dev(
     except (InvalidData, UnknownName):
         return None
     ways: dict[str, Callable[[Any, Any], dict[str, float]]] = {}
-    if isinstance(model, Embeds):
+    if isinstance(model, Embeds) and len(model.config.towers) > 1:  # type: ignore[attr-defined]
         ways["recall_at_1"] = _found
     if isinstance(model, Codes):
         ways["kept"] = _kept

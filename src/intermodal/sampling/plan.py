@@ -62,7 +62,7 @@ class Plan:
         return (*((a, b) for a in self.free for b in self.free if a != b), *alone)
 
     def usable(self, sample: Sample, to: str) -> Sample:
-        """Returns what of a sample the field ``to`` is written from.
+        """Returns what of a sample the field ``to`` is written from: nothing, of an empty sample and a free field.
 
         Raises:
             UnknownName: there is no such field.
@@ -73,7 +73,8 @@ class Plan:
         if to not in self.written():
             raise Unsupported(f"this model reads {to!r} and does not write it; it writes {', '.join(self.written())}")
         if to in self.free:
-            if found := {n: sample[n] for n in self.free if n != to and n in sample}:
+            found = {n: sample[n] for n in self.free if n != to and n in sample}
+            if found or (self.alone and not sample):  # from nothing, which is learnt as well
                 return found
             wanted = "any of " + ", ".join(n for n in self.free if n != to)
         else:
@@ -84,12 +85,7 @@ class Plan:
         raise Unsupported(f"{to!r} is written from {wanted}; the sample has {', '.join(sample) or 'nothing'}")
 
     def drawn(self, to: str, here: Mapping[str, Batch]) -> Visible | None:
-        """Returns which fields each row of ``to`` is written from in a step; None where it is not written.
-
-        Args:
-            to: a field of the batch.
-            here: the batch.
-        """
+        """Returns which fields of a batch each row of ``to`` is written from in a step; None where it is not."""
         rows, device = len(here[to]), here[to].mask.device
         if to in self.free:
             others = [n for n in self.free if n != to and n in here]

@@ -250,7 +250,8 @@ class Unified(nn.Module):
         ids; of several that of what was given, written back from the candidate, where that was learnt.
 
         Args:
-            samples: what is given; their own ``to`` is not looked at.
+            samples: what is given; their own ``to`` is not looked at. From an empty one a free field is drawn from
+                nothing, where ``plan.alone`` is above 0.
             to: the field to write.
             sampling: how ids are chosen; default: greedy for one, at temperature 1 within 90 % for several.
             count: candidates per sample.
@@ -321,8 +322,8 @@ class Unified(nn.Module):
         return made
 
     def batches(self, samples: Sequence[Sample]) -> dict[str, Batch]:
-        """Returns one batch per field that any of the samples has."""
-        names = [n for n in self.config.fields if any(n in sample for sample in samples)]
+        """Returns one batch per field that any of the samples has; where none has any, of one that is absent."""
+        names = [n for n in self.config.fields if any(n in sample for sample in samples)] or [*self.config.fields][:1]
         device = self.norm.weight.device
         return {n: self.preprocessors[n]([s.get(n) for s in samples]).to(device) for n in names}
 
@@ -357,6 +358,7 @@ def build(config: Config) -> Unified:
 
 TASKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "answer": (("image", "question"),),
+    "caption": (("regions",),),
     "clip_answer": (("video", "clip_question"),),
     "mask": (("image", "phrase"), ("image", "tone")),
     "restyled": (("image", "palette"),),
@@ -381,11 +383,8 @@ def sized(size: str, fields: Mapping[str, str], tokenizer: Any) -> Config:
     """
     if size not in SIZES:
         raise UnknownName("size of unified", size, SIZES)
-    tasks = {
-        to: some
-        for to, ways in TASKS.items()
-        if to in fields and (some := tuple(w for w in ways if set(w) <= set(fields)))
-    }
+    tasks = {to: tuple(w for w in ways if set(w) <= set(fields)) for to, ways in TASKS.items() if to in fields}
+    tasks = {to: ways for to, ways in tasks.items() if ways}
     only = {n for ways in tasks.values() for way in ways for n in way if n not in ("text", "image", "video")}
     kinds = {name: "speech" if name == "speech" else modality for name, modality in fields.items()}
     codec = catalog.module("systems", "codec")
