@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from intermodal.modalities.video import Video
     from intermodal.saving import load_model as load
     from intermodal.saving import save_model as save
+    from intermodal.serving.client import Client
     from intermodal.types import Batch, Encoded, Grid, Symbols
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _ERRORS = (
 _HOMES: dict[str, tuple[str, str]] = {
     "Audio": ("modalities.audio", "Audio"),
     "Batch": ("types", "Batch"),
+    "Client": ("serving.client", "Client"),
     "Diorama": ("diorama.source", "Diorama"),
     "Encoded": ("types", "Encoded"),
     "Grid": ("types", "Grid"),
@@ -65,6 +67,7 @@ _HOMES: dict[str, tuple[str, str]] = {
 __all__ = [
     "Audio",
     "Batch",
+    "Client",
     "Diorama",
     "Encoded",
     "Grid",

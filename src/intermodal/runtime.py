@@ -5,6 +5,7 @@
                                                    embedding fp32 too where the model is small; int8 cannot train)
     INTERMODAL_THREADS    compute threads          (default: all cores this process may use)
     INTERMODAL_CACHE      folder for caches        (default: ~/.cache/intermodal)
+    INTERMODAL_KEYS       keys that a server asks for, with commas (default: none)
     INTERMODAL_COMPILER   C compiler that may be used; empty for none (default: cc, gcc or clang where there is one)
 
 What a function is given counts before these.
@@ -188,6 +189,11 @@ def cache_folder() -> Path:
     path = Path(os.environ.get("INTERMODAL_CACHE") or Path.home() / ".cache" / "intermodal")
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def serving_keys() -> tuple[str, ...]:
+    """Returns the keys that a server asks for."""
+    return tuple(word for word in (os.environ.get("INTERMODAL_KEYS") or "").split(",") if word.strip())
 
 
 def compiler() -> str | None:

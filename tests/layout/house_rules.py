@@ -40,7 +40,7 @@ SHARED = ("config", "saving", "items", "translation")
 
 ROOT_FILES = ("__init__", "__main__", "testing", *CONTRACTS, *SHARED)
 MAY_IMPORT = {
-    "__init__": (*CONTRACTS, *SHARED, *FOLDERS[: FOLDERS.index("serving")], "testing"),
+    "__init__": (*CONTRACTS, *SHARED, *FOLDERS[: FOLDERS.index("cli")], "testing"),
     "__main__": (*CONTRACTS, "cli", "__init__"),
     "config": CONTRACTS,
     "saving": (*CONTRACTS, "config"),

@@ -4,7 +4,7 @@ Frames are uint8 RGB, upright: a rotation that the file asks for is carried out.
 are not square, tone mapping of high dynamic range; transparent pixels of a GIF are white.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -276,6 +276,7 @@ def encode_video(
     frames_per_s: float,
     kind: str,
     sound: tuple[Float[np.ndarray, "C S"], int] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> bytes:
     """Returns a video file.
 
@@ -284,6 +285,7 @@ def encode_video(
         frames_per_s: rate.
         kind: one of ``FORMATS``.
         sound: samples in [-1, 1] and their rate in Hz, or None.
+        tags: what the container says of itself, such as a comment.
 
     Raises:
         InvalidValue: the format is not known, has no sound, or cannot hold the frames.
@@ -299,6 +301,7 @@ def encode_video(
         _, height, width, _ = frames.shape
         frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     with created(kind, form.container) as (container, file):
+        container.metadata.update(tags or {})
         rate = Fraction(frames_per_s).limit_denominator(10_000)
         stream = _picture_stream(container, form, frames.shape[1:3], rate)
         track = SoundWriter(container, form.sound, *sound) if sound is not None and form.sound is not None else None

@@ -1,0 +1,136 @@
+"""The library behind the server."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+import intermodal as im
+from intermodal.library.library import Library
+from tests.serving.places import picture, plain, server, small, tone
+
+MODEL = small()
+
+
+def asked(path: Path, work: Callable[[httpx2.AsyncClient, Any], Awaitable[Any]]) -> Any:
+    async def main() -> Any:
+        library = Library.open(path) if path.exists() else Library.create(path, MODEL)
+        app = server({"tiny": MODEL}, library=library)
+        async with plain(app) as client:
+            return await work(client, app)
+
+    return asyncio.run(main())
+
+
+def uploads(*named: tuple[str, bytes]) -> list[Any]:
+    return [("file", one) for one in named]
+
+
+def test_files_are_added_searched_shown_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "library"
+
+    async def work(client: httpx2.AsyncClient, app: Any) -> None:
+        files = uploads(("../../red.png", picture()), ("tone.wav", tone()), ("bad.png", picture()[:50]))
+        done = (await client.post("/v1/library", files=files, data={"metadata": '{"year": 1990}'})).json()
+        assert (done["added"], done["skipped"], done["total"]) == (2, 0, 2)
+        assert [one["name"] for one in done["failed"]] == ["bad.png"]
+        assert str(tmp_path) not in json.dumps(done)
+        again = (await client.post("/v1/library", files=files[:1])).json()
+        assert (again["added"], again["skipped"]) == (0, 1)
+        texts = (await client.post("/v1/library", json={"items": ["a blue star"]})).json()
+        assert texts["added"] == 1
+        kept = list((path / "uploads").iterdir())
+        assert len(kept) == 2, "one file each, the unreadable one gone"
+
+        told = (await client.post("/v1/search", json={"query": "a red circle"})).json()["hits"]
+        assert {hit["name"] for hit in told} >= {"red.png", "tone.wav"}
+        assert str(tmp_path) not in json.dumps(told)
+        here = Library.open(path, MODEL).search(im.Text("a red circle"))
+        assert [hit["id"] for hit in told] == [hit.id for hit in here]
+        assert [hit["score"] for hit in told] == pytest.approx([hit.score for hit in here], abs=1e-4)
+        text = next(hit for hit in told if hit["modality"] == "text")
+        assert text["text"] == "a blue star"
+
+        only = await client.post("/v1/search", json={"query": "x", "among": ["image"], "where": {"year": 1990}})
+        (red,) = only.json()["hits"]
+        shown = await client.get(red["url"])
+        assert shown.headers["content-type"] == "image/png"
+        assert im.Image.open(shown.content) == im.Image.open(picture())
+        assert (await client.get(f"/v1/library/items/{red['id']}")).json()["name"] == "red.png"
+        by_id = (await client.post("/v1/search", json={"id": red["id"], "top": 1})).json()["hits"]
+        assert by_id[0]["id"] == red["id"]
+        by_file = await client.post("/v1/search", data={"top": "1"}, files=uploads(("q.png", picture())))
+        assert by_file.json()["hits"][0]["cosine"] > 0.9
+
+        stats = (await client.get("/v1/library")).json()
+        assert (stats["items"], stats["modalities"]["image"], stats["model"]) == (3, 1, "tiny")
+        assert "intermodal_library_items 3" in (await client.get("/metrics")).text
+        assert (await client.delete(f"/v1/library/items/{red['id']}")).json()["removed"] == 1
+        assert (await client.delete(f"/v1/library/items/{red['id']}")).status_code == 404
+        assert len(list((path / "uploads").iterdir())) == 1
+
+    asked(path, work)
+
+
+def test_progress_is_streamed_and_what_is_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "library"
+
+    async def add(client: httpx2.AsyncClient, app: Any) -> list[str]:
+        files = uploads(*((f"{n}.png", picture(colour=(n, n, n))) for n in (50, 100, 150)))
+        answer = await client.post("/v1/library?stream=true", files=files)
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        lines = [json.loads(line) for line in answer.text.splitlines()]
+        shares = [line["share"] for line in lines if line["event"] == "progress"]
+        assert shares == sorted(shares)
+        assert lines[-1] | {"failed": []} == {"event": "done", "added": 3, "skipped": 0, "failed": [], "total": 3}
+        return [id for line in lines if line["event"] == "committed" for id in line["ids"]]
+
+    ids = asked(path, add)
+    assert len(set(ids)) == 3
+
+    async def look(client: httpx2.AsyncClient, app: Any) -> None:
+        assert (await client.get("/v1/library")).json()["items"] == 3
+        for id in ids:
+            assert (await client.get(f"/v1/library/items/{id}")).status_code == 200
+
+    asked(path, look)
+
+
+def test_what_is_wrong_is_refused(tmp_path: Path) -> None:
+    async def work(client: httpx2.AsyncClient, app: Any) -> None:
+        wrong = [
+            await client.post("/v1/search", json={}),
+            await client.post("/v1/search", json={"query": "x", "id": "y"}),
+            await client.post("/v1/search", json={"query": "x", "among": ["smell"]}),
+            await client.post("/v1/search", json={"query": "x", "top": 0}),
+            await client.post("/v1/library", json={}),
+            await client.post("/v1/library", json={"items": "x"}),
+            await client.post("/v1/library", files={"file": (None, "words")}),
+        ]
+        assert [answer.status_code for answer in wrong] == [400] * len(wrong)
+        for path in ("x", "..%2F..%2Fetc%2Fpasswd", "x/media", "%00"):
+            assert (await client.get(f"/v1/library/items/{path}")).status_code == 404
+        assert (await client.post("/v1/search", json={"query": "x"})).json()["hits"] == []
+
+    asked(tmp_path / "library", work)
+
+
+def test_one_addition_runs_at_a_time_and_a_cancelled_one_ends_before_the_next(tmp_path: Path) -> None:
+    async def work(client: httpx2.AsyncClient, app: Any) -> None:
+        here = app.state.collection
+        said: list[dict[str, Any]] = []
+        first = asyncio.create_task(here.add([im.Text(f"text {n}") for n in range(50)], {}, said.append))
+        while not said:
+            await asyncio.sleep(0.001)
+        first.cancel()
+        second = asyncio.create_task(here.add([im.Text("the last one")], {}, lambda told: None))
+        results = await asyncio.gather(first, second, return_exceptions=True)
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert results[1]["added"] == 1
+        assert len(here.library) < 51
+
+    asked(tmp_path / "library", work)
