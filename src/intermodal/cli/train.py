@@ -204,9 +204,11 @@ def _dev(
     def measure(step: int) -> dict[str, float]:
         for name, figures in ways.items():
             found = measured[name] = figures(model, source)
-            best = sorted(found, key=lambda one: -found[one]) if name != "kept" else list(found)
-            mean = "" if name == "kept" else f"mean {sum(found.values()) / max(1, len(found)):.2f}; best and worst "
-            chosen = best if name == "kept" else (*best[:2], *best[2:][-1:])
+            mean, chosen = "", list(found)
+            if name != "kept":  # the same figure of many directions
+                best = sorted(found, key=lambda one: -found[one])
+                mean = f"mean {sum(found.values()) / max(1, len(found)):.2f}; best and worst "
+                chosen = [*best[:2], *best[2:][-1:]]
             shown = "  ".join(f"{one} {found[one]:.3f}" for one in chosen)
             say(f"step {step}: {name} on unseen samples, {mean}{shown}")
         return {f"{name}.{key}": value for name, found in measured.items() for key, value in found.items()}

@@ -75,9 +75,8 @@ class Vocabulary(nn.Module):
         """
         super().__init__()
         self.fields = dict(fields)
-        self.codecs: dict[str, Any] = {
-            kind: codecs[kind] for kind in stems
-        }  # a plain mapping: their weights are not this module's
+        # a plain mapping: their weights are not this module's
+        self.codecs: dict[str, Any] = {kind: codecs[kind] for kind in stems}
         self.stems = nn.ModuleDict(stems)
         self.spellings: dict[str, Spelling] = {}
         self.read_places, self.write_places, self.spellers = (nn.ModuleDict() for _ in range(3))

@@ -44,15 +44,20 @@ def write_report(
         examples: queries shown for each field.
         notes: sentences under the title.
     """
-    count = f"{result['count']} samples of {result['name']}, split {result['split']}"
-    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(count)}. {html.escape(result['protocol'])}.</p>"]
-    parts += [f"<p>{html.escape(note)}</p>" for note in notes]
+    parts = opening(title, result, notes)
     parts.append(f'<h2>Any to any</h2>{_EXPLAINED}<div class="scroll">{matrix_html(result)}</div>')
     if log:
         parts += ["<h2>Learning</h2>", f'<div class="curves">{curves_svg(log)}</div>']
     parts.append("<h2>Found</h2><p>Outlined: the query. Beside it the three best of another field.</p>")
     parts += _examples(vectors, source, examples)
     return write_page(path, title, parts)
+
+
+def opening(title: str, result: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
+    """Returns the first parts of a page: its title, what was measured on what, and notes."""
+    count = f"{result['count']} samples of {result['name']}, split {result['split']}"
+    told = f"<p>{html.escape(count)}. {html.escape(result['protocol'])}.</p>"
+    return [f"<h1>{html.escape(title)}</h1>", told, *(f"<p>{html.escape(note)}</p>" for note in notes)]
 
 
 def write_page(path: str | Path, title: str, parts: Sequence[str]) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from intermodal.evaluation.report import card, ground, write_page
+from intermodal.evaluation.report import card, ground, opening, write_page
 from intermodal.types import Item
 
 Shown = Mapping[str, Sequence[tuple[Item, Item, Item | None]]]
@@ -40,10 +40,7 @@ def write_translation_report(
         completed: of ``translations.completions``.
         notes: sentences under the title.
     """
-    count = f"{result['count']} samples of {result['name']}, split {result['split']}"
-    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(count)}. {html.escape(result['protocol'])}.</p>"]
-    parts += [f"<p>{html.escape(note)}</p>" for note in notes]
-    return write_page(path, title, [*parts, *translation_parts(result, shown, completed)])
+    return write_page(path, title, [*opening(title, result, notes), *translation_parts(result, shown, completed)])
 
 
 def translation_parts(result: Mapping[str, Any], shown: Shown, completed: Mapping[str, Any] | None = None) -> list[str]:

@@ -8,6 +8,7 @@ a folder beside the table.
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +43,11 @@ class Repaired:
     items: int
 
 
-def write_durably(path: Path, text: str) -> None:
-    """Writes a small file so that, after any crash, it is the old one or the new one, whole."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text)
+def write_durably(path: Path, data: str | bytes) -> None:
+    """Writes a small file so that, after any crash, it is the old one or the new one, whole; a text as UTF-8."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    with open(beside, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)

@@ -7,7 +7,6 @@ and no path of theirs ever reaches the disk. Only what ``committed`` told of is 
 import asyncio
 import hashlib
 import json
-import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from jaxtyping import Float32
 
 from intermodal.errors import IntermodalError, InvalidValue, StoreError
-from intermodal.library.durable import sync_folder
+from intermodal.library.durable import write_durably
 from intermodal.library.store import CONTENT
 from intermodal.media.source import limited
 from intermodal.serving import forms, media
@@ -209,13 +208,7 @@ class Collection:
         self.uploads.mkdir(exist_ok=True)
         path = self.uploads / name
         if not path.exists():
-            beside = path.with_name(f".{name}.{threading.get_ident()}")
-            with open(beside, "wb") as file:
-                file.write(upload.data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-            sync_folder(self.uploads)
+            write_durably(path, upload.data)
         return path
 
     async def remove(self, id: str) -> int:

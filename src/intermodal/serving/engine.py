@@ -150,8 +150,7 @@ class Engine:
         translation.find_way(given, start, to)  # said at once, not after a wait in the queue
 
         def work(pieces: list[Any]) -> list[Any]:
-            done = translation.translate(given, pieces, to, source=start, sampling=sampling, count=count)
-            return [Made(found, done.way, self._made_by(models, done.way)) for found in done.candidates]
+            return _made(models, translation.translate(given, pieces, to, source=start, sampling=sampling, count=count))
 
         return await self.slow.do(("translate", tuple(models), start, to, sampling, count), work, items)
 
@@ -162,8 +161,7 @@ class Engine:
         given = list(models.values())
 
         def work(pieces: list[Any]) -> list[Any]:
-            done = translation.complete(given, pieces, to, sampling=sampling, count=count)
-            return [Made(found, done.way, self._made_by(models, done.way)) for found in done.candidates]
+            return _made(models, translation.complete(given, pieces, to, sampling=sampling, count=count))
 
         fields = tuple(sorted({field for sample in samples for field in sample}))
         return await self.slow.do(("complete", tuple(models), fields, to, sampling, count), work, samples)
@@ -209,9 +207,12 @@ class Engine:
             raise Refused(400, f"the texts have more than {most:,} tokens; send fewer", "too_many_tokens", "input")
         return total
 
-    def _made_by(self, models: Mapping[str, Any], way: translation.Way) -> str:
-        names = list(models)
-        return "+".join(dict.fromkeys(names[step.model] for step in way))
+
+def _made(models: Mapping[str, Any], done: translation.Translated) -> list[Made]:
+    """Returns what was made of each item, with the names of the models on the way."""
+    names = list(models)
+    by = "+".join(dict.fromkeys(names[step.model] for step in done.way))
+    return [Made(found, done.way, by) for found in done.candidates]
 
 
 def field_like(model: Any, modality: str, wanted: Sequence[str]) -> str:
