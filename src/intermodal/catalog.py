@@ -9,6 +9,7 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from intermodal.errors import UnknownName
 
@@ -33,3 +34,8 @@ def module(folder: str, name: str) -> ModuleType:
     if name not in names(folder):
         raise UnknownName(folder.removesuffix("s").replace("modalitie", "modality"), name, names(folder))
     return importlib.import_module(f"intermodal.{folder}.{name}")
+
+
+def system_of(config: Any) -> ModuleType:
+    """Returns the module of the system that a config describes."""
+    return module("systems", type(config).__module__.rpartition(".")[2])

@@ -5,7 +5,7 @@ import torch
 
 from intermodal.decoders.vocabulary import TEXT, Vocabulary
 from intermodal.diorama.source import Diorama
-from intermodal.layers.stem import stem
+from intermodal.encoders.tower import TowerConfig, encoder
 from intermodal.modalities.image import Image
 from intermodal.modalities.text import TextPreprocessor
 from intermodal.modalities.timeseries import TimeSeriesPreprocessor
@@ -31,15 +31,19 @@ def vocabulary() -> Vocabulary:
         kind: codec.build(codec.Config(kind, c.preprocessor, c.sizes, c.first, c.channels, 32, 1, 2, book)).eval()
         for kind, c in configs.items()
     }
-    stems = {kind: stem(c.preprocessor.layout, WIDTH, c.first, c.channels) for kind, c in configs.items()}
     sizes = {TEXT: (40,), "image": (4, 4), "timeseries": (0,)}
-    return Vocabulary(WIDTH, FIELDS, stems, sizes, codecs, TOKENIZER)
+    towers = {
+        name: (encoder(TowerConfig(configs[kind].preprocessor, width=8, depth=1, heads=2, sizes=sizes[kind])), 0)
+        for name, kind in FIELDS.items()
+        if kind != TEXT
+    }
+    return Vocabulary(WIDTH, FIELDS, sizes, codecs, towers, TOKENIZER)
 
 
 def test_its_weights_are_those_of_the_table_and_not_of_the_codecs() -> None:
     own = vocabulary()
     assert own.table.weight.shape == (1 + TOKENIZER.vocab_size + (1 + 16 + 16) + (2 + 16 + 16), WIDTH)
-    assert not any("codec" in name for name, _ in own.named_parameters())
+    assert not any("codec" in name or "tower" in name for name, _ in own.named_parameters())
     assert own.ends("image") is False
     assert own.ends("timeseries") is own.ends(TEXT) is True
 
@@ -50,7 +54,7 @@ def test_given_texts_are_looked_up_where_written_ones_are_chosen() -> None:
     batch = TEXTS([s["text"] for s in SAMPLES])
     tokens = own.tokens("text", batch).tokens
     start = own.spellings[TEXT].starts[0]
-    place = own.read_places[TEXT]((batch.values.shape[1],)) + own.marks["text"][0]
+    place = own.read_places((batch.values.shape[1],)) + own.marks["text"][0]
     torch.testing.assert_close(tokens - place, own.table.weight[batch.values + start])
     spelt = own.spelt("text", batch)
     begun = own.begun("text", spelt) - own.places("text", spelt.choices.shape[1])

@@ -40,7 +40,7 @@ def small(**more: str) -> unified.Unified:
             one = codec.sized("tiny", {kind: modality})
             made[kind] = dataclasses.replace(one, width=32, codebook=book, channels=tuple(8 for _ in one.channels))
     text = TextPreprocessor(tokenizer, 12)
-    changed = dataclasses.replace(whole, text=text, codecs=made, width=32, depth=2, heads=2, space=16, longest=6)
+    changed = dataclasses.replace(whole, text=text, codecs=made, width=32, depth=2, heads=2, longest=6)
     return unified.build(changed).eval()
 
 

@@ -13,20 +13,20 @@ from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.layers.packing import Asked, side_by_side
 from intermodal.modalities.audio import Audio
 from intermodal.modalities.image import Image
-from intermodal.modalities.text import Text, TextPreprocessor
+from intermodal.modalities.text import Text
 from intermodal.sampling.autoregressive import Sampling
 from intermodal.sampling.plan import Plan
 from intermodal.systems import codec, unified
 from intermodal.tokenizers.codebook import Codebook
 from intermodal.tokenizers.word import WordTokenizer
-from intermodal.types import Answers, Batch, Completes, Embeds, Trains, Translates
+from intermodal.types import Answers, Batch, Classifies, Completes, Embeds, Scores, Trains, Translates
 
 FIELDS = ("text", "image", "timeseries")
 SOURCE = Diorama("train", FIELDS, size=8)
 SAMPLES = SOURCE.samples(range(8))
 
 
-def small(plan: Plan | None = None, fields: dict[str, str] | None = None) -> unified.Unified:
+def small(plan: Plan | None = None, fields: dict[str, str] | None = None, contrast: float = 0.0) -> unified.Unified:
     """Returns a model of text, pictures and series with codecs of 4 x 2 and 2 x 2 ids."""
     torch.manual_seed(0)
     book = Codebook(levels=(4, 4), groups=2)
@@ -37,42 +37,65 @@ def small(plan: Plan | None = None, fields: dict[str, str] | None = None) -> uni
         for kind in ("image", "timeseries")
     }
     codecs["timeseries"] = dataclasses.replace(codecs["timeseries"], channels=(), depth=1)
-    text = TextPreprocessor(tokenizer, 40) if whole.text else None
-    whole = dataclasses.replace(whole, text=text, plan=plan or whole.plan)
-    changed = dataclasses.replace(whole, codecs=codecs, width=32, depth=2, heads=2, space=16, longest=6)
+    whole = dataclasses.replace(whole, plan=plan or whole.plan, contrast=contrast)
+    changed = dataclasses.replace(whole, codecs=codecs, width=32, depth=2, heads=2, longest=6)
     return unified.build(changed)
 
 
 def test_it_can_do_what_it_says() -> None:
     model = small()
-    for contract in (Trains, Embeds, Translates, Completes, Answers):
+    for contract in (Trains, Embeds, Scores, Classifies, Translates, Completes, Answers):
         assert isinstance(model, contract)
     assert set(model.directions) == {(a, b) for a in FIELDS for b in FIELDS if a != b}
     assert from_dict(unified.Config, to_dict(model.config)) == model.config
 
 
-def test_codecs_are_not_trained_and_every_field_is() -> None:
+def test_codecs_and_a_finished_reader_are_not_trained_and_every_field_is() -> None:
     model = small().train()
     assert not model.codecs["image"].training
-    assert not any(p.requires_grad for p in model.codecs.parameters())
+    assert not model.reader.training
+    assert not any(p.requires_grad for part in (model.codecs, model.reader) for p in part.parameters())
     losses = model.losses(model.batches(SAMPLES))
-    assert set(losses) == {*FIELDS, "contrast"}
+    assert set(losses) == set(FIELDS)
     assert all(bool(loss.isfinite()) and float(loss.detach()) > 0 for loss in losses.values())
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_a_reader_with_a_weight_is_trained_along_by_what_is_written_and_by_contrast() -> None:
+    model = small(contrast=0.5).train()
+    assert model.reader.training
+    batch = model.batches(SAMPLES)
+    losses = model.losses(batch)
+    assert set(losses) == {*FIELDS, "contrast"}
+    model.eval()
+    own = model.reader.losses(batch)
+    torch.testing.assert_close(model.losses(batch)["contrast"], 0.5 * torch.stack([*own.values()]).sum())
+    (grad,) = torch.autograd.grad(losses["text"], model.reader.encoders["image"].norm.weight)
+    assert float(grad.abs().max()) > 0
+    assert all(
+        torch.autograd.grad(losses["contrast"], head.weight, retain_graph=True)[0].abs().max() > 0
+        for head in model.reader.heads.values()
+    )
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("to", FIELDS)
 def test_writing_with_a_memory_is_what_the_loss_looks_at(to: str) -> None:
-    model = small().eval()
+    check_memory(small().eval(), to)
+
+
+def check_memory(model: unified.Unified, to: str) -> None:
+    """Writes a field of two samples and looks whether one pass over all of it gives the same likelihood."""
     for i, sample in enumerate(SAMPLES[:2]):
-        given = {n: item for n, item in sample.items() if n != to}
+        given = {n: item for n, item in sample.items() if n != to and n in model.config.fields}
         *_, last = model.writing([given], to, Sampling(temperature=1.0, seed=i))
         reads = {n: model.vocabulary.tokens(n, part) for n, part in model.batches([given]).items()}
         real = torch.ones_like(last.choices, dtype=torch.bool)
         real[:, int(last.lengths) :, 1:] = False
         spelt = Spelt(last.choices, real)
         seen = {n: torch.ones(1, dtype=torch.bool) for n in reads}
-        _, found = side_by_side(model.blocks, reads, {to: Asked(model.vocabulary.begun(to, spelt), seen)})
+        found = side_by_side(model.blocks, reads, {to: Asked(model.vocabulary.begun(to, spelt), seen)})
         hidden = model.norm(found[to])
         x, chosen = torch.zeros(1), None
         writer = model.vocabulary.writer(to, last.choices.shape[1])
@@ -80,7 +103,10 @@ def test_writing_with_a_memory_is_what_the_loss_looks_at(to: str) -> None:
             chosen = None
             for group in range(int(real[0, place].sum())):
                 start, size = writer.spelling.starts[group], writer.spelling.sizes[group]
-                logits = writer.speller(hidden[:, place], chosen, group) @ writer.table[start : start + size].T
+                logits = (
+                    writer.speller(hidden[:, place], chosen, writer.spelling.first + group)
+                    @ writer.table[start : start + size].T
+                )
                 if group == 0 and place == 0 and writer.spelling.end is not None:
                     logits[:, writer.spelling.end] = -torch.inf
                 x = x + logits.log_softmax(-1)[0, last.choices[0, place, group]]
@@ -91,7 +117,7 @@ def test_writing_with_a_memory_is_what_the_loss_looks_at(to: str) -> None:
 
 @torch.no_grad()
 def test_the_loss_of_a_field_is_its_likelihood() -> None:
-    model = small(Plan(FIELDS, single=0.0, alone=0.0, completed=0.0)).eval()
+    model = small(Plan(FIELDS, single=0.0, alone=0.0)).eval()
     torch.manual_seed(1)
     whole = float(model.losses(model.batches(SAMPLES))["image"])
     torch.manual_seed(1)
@@ -123,9 +149,12 @@ def test_from_an_empty_sample_a_field_is_drawn_from_nothing(to: str) -> None:
     assert len({round(c.score, 6) for c in found}) == 4
     *_, last = model.writing([{}], to, Sampling(1.0, seed=1), 4)
     spelt = Spelt(last.choices, torch.ones_like(last.choices, dtype=torch.bool))
-    _, alone = side_by_side(model.blocks, {}, {to: Asked(model.vocabulary.begun(to, spelt), {})})
+    alone = side_by_side(model.blocks, {}, {to: Asked(model.vocabulary.begun(to, spelt), {})})
     first = model.vocabulary.writer(to, 6)
-    logits = first.speller(model.norm(alone[to])[:, 0], None, 0) @ first.table[first.spelling.starts[0] :].T
+    logits = (
+        first.speller(model.norm(alone[to])[:, 0], None, first.spelling.first)
+        @ first.table[first.spelling.starts[0] :].T
+    )
     single = next(iter(model.writing([{}], to, Sampling())))
     assert int(single.choices[0, 0, 0]) == int(masked(logits[0, : first.spelling.sizes[0]], first).argmax())
     given = {n: SAMPLES[0][n] for n in FIELDS if n != to}
@@ -146,7 +175,8 @@ def test_a_caption_is_written_from_regions_which_are_only_read() -> None:
     tokenizer = WordTokenizer(words=("a", "dog"))
     whole = unified.sized("tiny", {"regions": "timeseries", "caption": "text"}, tokenizer)
     assert whole.plan == Plan((), {"caption": (("regions",),)})
-    assert whole.towers == {}
+    assert set(whole.towers) == {"timeseries", "text"}
+    assert (whole.tower("regions"), whole.tower("caption")) == ("timeseries", "text")
 
 
 def test_one_candidate_is_the_likeliest_and_translating_takes_it() -> None:
@@ -178,7 +208,6 @@ def test_tasks_are_written_from_their_own_fields() -> None:
     fields = {"image": "image", "question": "text", "answer": "text", "timeseries": "timeseries"}
     model = small(fields=fields)
     assert model.config.plan == Plan(("image", "timeseries"), {"answer": (("image", "question"),)})
-    assert set(model.heads) == {"image", "timeseries"}
     sample = {"image": SAMPLES[0]["image"], "question": Text("what colour is the star?"), "answer": Text("red")}
     losses = model.train().losses(model.batches([sample] * 4))
     assert set(losses) == {"image", "answer"}
@@ -190,32 +219,74 @@ def test_tasks_are_written_from_their_own_fields() -> None:
 
 
 @torch.no_grad()
-def test_fields_of_one_kind_differ_by_their_mark_alone() -> None:
-    model = small(fields={"image": "image", "question": "text", "answer": "text"})
+def test_fields_of_one_kind_differ_by_what_leads_from_the_tower_and_by_their_mark_alone() -> None:
+    model = small(fields={"image": "image", "text": "text", "question": "text", "answer": "text"})
     assert set(model.vocabulary.spellings) == {"image", TEXT}
-    batch = model.batches([{"question": Text("red"), "answer": Text("red")}])
-    a, b = (model.vocabulary.tokens(n, batch[n]).tokens for n in ("question", "answer"))
+    assert set(model.vocabulary.bridges) == {"image", "text", "question"}
+    batch = model.batches([{"question": Text("red"), "text": Text("red")}])
+    model.vocabulary.bridges["text"].load_state_dict(model.vocabulary.bridges["question"].state_dict())
+    a, b = (model.vocabulary.tokens(n, batch[n]).tokens for n in ("question", "text"))
     marks = model.vocabulary.marks
-    torch.testing.assert_close(a - marks["question"][0], b - marks["answer"][0])
+    torch.testing.assert_close(a - marks["question"][0], b - marks["text"][0])
 
 
-def test_vectors_do_not_depend_on_company_and_on_what_cannot_be_embedded_it_says_so() -> None:
+@torch.no_grad()
+def test_words_that_the_reader_does_not_know_are_read_by_the_blocks() -> None:
+    config = small(fields={"image": "image", "text": "text"}).config
+    towers = dict(config.reader.towers)
+    other = dataclasses.replace(towers["text"].preprocessor, tokenizer=WordTokenizer(words=("red",)))
+    towers["text"] = dataclasses.replace(towers["text"], preprocessor=other)
+    model = unified.build(dataclasses.replace(config, reader=dataclasses.replace(config.reader, towers=towers))).eval()
+    assert set(model.vocabulary.towers) == {"image"}
+    batch = model.batches([{"text": s["text"]} for s in SAMPLES[:2]])
+    assert not model.vocabulary.tokens("text", batch["text"]).still
+    check_memory(model, "image")
+    (losses,) = {frozenset(model.train().losses(model.batches(SAMPLES)))}
+    assert losses == {"image", "text"}
+    towers["image"] = dataclasses.replace(
+        towers["image"], preprocessor=dataclasses.replace(towers["image"].preprocessor, height=32)
+    )
+    with pytest.raises(InvalidValue, match="the reader takes image as"):
+        unified.build(dataclasses.replace(config, reader=dataclasses.replace(config.reader, towers=towers)))
+
+
+@torch.no_grad()
+def test_a_tower_may_cut_media_of_one_size_into_other_patches() -> None:
+    model = small(fields={"image": "image", "text": "text"}).eval()
+    towers = dict(model.config.reader.towers)
+    coarse = dataclasses.replace(towers["image"].preprocessor, patch=32)
+    towers["image"] = dataclasses.replace(towers["image"], preprocessor=coarse, sizes=(2, 2))
+    reader = dataclasses.replace(model.config.reader, towers=towers)
+    other = unified.build(dataclasses.replace(model.config, reader=reader)).eval()
+    batch = other.batches([SAMPLES[0], {"text": SAMPLES[1]["text"]}])["image"]
+    given = other.vocabulary.tokens("image", batch)
+    assert given.mask.tolist() == [[True] * 4, [False] * 4]
+    torch.testing.assert_close(
+        given.tokens[0] - other.vocabulary.marks["image"][0],
+        other.vocabulary.bridges["image"](other.reader.encoders["image"](coarse([SAMPLES[0]["image"]])).tokens)[0],
+    )
+
+
+def test_vectors_are_those_of_the_reader() -> None:
     model = small(fields={"image": "image", "question": "text", "answer": "text", "timeseries": "timeseries"})
-    rows = model.embed([SAMPLES[0]["image"], SAMPLES[0]["timeseries"], SAMPLES[1]["image"]])
-    torch.testing.assert_close(rows[2], model.embed([SAMPLES[1]["image"]], fields="image")[0])
-    with pytest.raises(UnknownName, match="field with a vector"):
-        model.embed([Text("red")])
-    with pytest.raises(Unsupported, match="fp32"):
-        model.embed([SAMPLES[0]["image"]], precision="int8")
-    with pytest.raises(Unsupported, match="does not read audio"):
+    items = [SAMPLES[0]["image"], SAMPLES[0]["timeseries"], SAMPLES[1]["image"]]
+    torch.testing.assert_close(model.embed(items), model.reader.embed(items))
+    torch.testing.assert_close(model.score(items, items[:1]), model.reader.score(items, items[:1]))
+    pictures, labels = items[::2], ["red", "blue", "green"]
+    torch.testing.assert_close(model.classify(pictures, labels), model.reader.classify(pictures, labels))
+    model.precision = "bf16"
+    assert model.reader.precision == model.precision == "bf16"
+    with pytest.raises(Unsupported, match="no tower for audio"):
         model.embed([Audio(torch.zeros(1, 4000).numpy(), 8000)])
+    with pytest.raises(Unsupported, match="does not read audio"):
+        model.translate([Audio(torch.zeros(1, 4000).numpy(), 8000)], "image")
 
 
 def test_rows_without_a_field_train_the_others() -> None:
     model = small().train()
     holes = [{n: item for n, item in s.items() if i % 2 or n != "image"} for i, s in enumerate(SAMPLES)]
     losses = model.losses(model.batches(holes))
-    assert set(losses) == {*FIELDS, "contrast"}
+    assert set(losses) == set(FIELDS)
     assert all(bool(loss.isfinite()) for loss in losses.values())
     part = model.batches(holes)
     assert not bool(part["image"].present.all())
@@ -231,6 +302,7 @@ def test_rows_without_a_field_train_the_others() -> None:
         ({"fields": {"image": "image", "text": "words"}}, "words"),
         ({"text": None}, "no preprocessor of texts"),
         ({"contrast": -1.0}, "contrast -1.0"),
+        ({"reader": None, "plan": Plan(("image", "text"))}, "no reader"),
     ],
 )
 def test_configs_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:

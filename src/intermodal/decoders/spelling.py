@@ -29,6 +29,7 @@ class Spelling:
         sizes: choices of each group.
         end: choice of the first group that ends the field; None for a fixed length. Before codes it is 0, they follow.
         text: the tokenizer's id of the begin, of what is text; None for codes.
+        first: number of its first group among the groups of all spellings of a vocabulary.
     """
 
     begin: int
@@ -36,6 +37,7 @@ class Spelling:
     sizes: tuple[int, ...]
     end: int | None = None
     text: int | None = None
+    first: int = 0
 
     @property
     def stop(self) -> int:
@@ -71,16 +73,16 @@ class Spelt:
     real: Bool[Tensor, "B T G"]
 
 
-def text_spelling(start: int, vocab_size: int, begin_id: int, end_id: int) -> Spelling:
+def text_spelling(start: int, vocab_size: int, begin_id: int, end_id: int, first: int = 0) -> Spelling:
     """Returns how texts are written: one id per position."""
-    return Spelling(start, (start + 1,), (vocab_size,), end_id, begin_id)
+    return Spelling(start, (start + 1,), (vocab_size,), end_id, begin_id, first)
 
 
-def code_spelling(start: int, codes: int, groups: int, ends: bool) -> Spelling:
+def code_spelling(start: int, codes: int, groups: int, ends: bool, first: int = 0) -> Spelling:
     """Returns how media are written: ``groups`` codes per position, or the end where they have no fixed length."""
     sizes = (codes + ends, *(codes,) * (groups - 1))
     starts = tuple(start + 1 + sum(sizes[:g]) for g in range(groups))
-    return Spelling(start, starts, sizes, 0 if ends else None)
+    return Spelling(start, starts, sizes, 0 if ends else None, None, first)
 
 
 def spell_text(batch: Batch) -> Spelt:
@@ -105,36 +107,32 @@ def spell_codes(batch: Batch, ends: bool) -> Spelt:
 
 
 class Speller(nn.Module):
-    """One vector per position to the choice of each of its ids."""
+    """One vector per position to the choice of each of its ids; one perceptron for the groups of all fields."""
 
     def __init__(self, width: int, groups: int) -> None:
-        """Builds it; with one id per position there is nothing but a normalisation."""
+        """Builds it for so many groups, those of all spellings counted."""
         super().__init__()
-        self.groups = groups
+        self.marks = nn.Parameter(torch.randn(groups, width) * 0.02)
+        self.given = nn.Linear(width, width)
+        self.norm_in = nn.LayerNorm(width)
+        self.mlp_in = nn.Linear(width, 2 * width)
+        self.mlp_out = nn.Linear(2 * width, width)
         self.norm = nn.LayerNorm(width)
-        if groups > 1:
-            self.marks = nn.Parameter(torch.randn(groups, width) * 0.02)
-            self.given = nn.Linear(width, width)
-            self.norm_in = nn.LayerNorm(width)
-            self.mlp_in = nn.Linear(width, 2 * width)
-            self.mlp_out = nn.Linear(2 * width, width)
 
     def forward(
         self, x: Float[Tensor, "... D"], chosen: Float[Tensor, "... D"] | None, group: int
     ) -> Float[Tensor, "... D"]:
-        """Returns the vector whose products with the table are the logits of ``group``.
+        """Returns the vector whose products with the table are the logits of a group.
 
         Args:
             x: of the positions.
             chosen: sum of the table's vectors of what is chosen there in the groups before; None for the first.
-            group: which.
+            group: its number among all.
         """
-        if self.groups > 1:
-            x = x + self.marks[group]
-            if chosen is not None:
-                x = x + self.given(chosen)
-            x = x + self.mlp_out(F.gelu(self.mlp_in(self.norm_in(x))))
-        result: Tensor = self.norm(x)
+        x = x + self.marks[group]
+        if chosen is not None:
+            x = x + self.given(chosen)
+        result: Tensor = self.norm(x + self.mlp_out(F.gelu(self.mlp_in(self.norm_in(x)))))
         return result
 
     def log_likelihood(
@@ -145,12 +143,12 @@ class Speller(nn.Module):
         total = torch.zeros(len(x), device=x.device)
         chosen: Tensor | None = None
         for group, (start, size) in enumerate(zip(spelling.starts, spelling.sizes, strict=True)):
-            logits = self(x, chosen, group) @ table[start : start + size].T
+            logits = self(x, chosen, spelling.first + group) @ table[start : start + size].T
             loss = F.cross_entropy(
                 logits.float().flatten(0, 1), spelt.choices[..., group].flatten(), reduction="none"
             ).view(ids.shape[:2])
             total = total - (loss * spelt.real[..., group]).sum(dim=1)
-            if group + 1 < self.groups:
+            if group + 1 < len(spelling.starts):
                 own = F.embedding(ids[..., group], table)
                 chosen = own if chosen is None else chosen + own
         return total

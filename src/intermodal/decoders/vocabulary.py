@@ -1,7 +1,7 @@
 """One vocabulary for fields of several kinds: how each enters a transformer, given or written, and how it leaves it.
 
-    given    picture ─ stem ─┐              written   ids of the positions before ─ table ─┐
-             text    ─ table ┼─ + place + mark                                            ┴─ + place + mark
+    given    picture ─ tower ─ bridge ─ + mark       written   ids of the positions before ─ table ─ + place + mark
+             text    ─ table ─ + place + mark
 
 Fields of one kind (a picture, a mask, a restyled picture) share everything but a mark that tells them apart.
 """
@@ -58,9 +58,9 @@ class Vocabulary(nn.Module):
         self,
         width: int,
         fields: Mapping[str, str],
-        stems: Mapping[str, nn.Module],
         sizes: Mapping[str, tuple[int, ...]],
         codecs: Mapping[str, Any] | nn.ModuleDict,
+        towers: Mapping[str, tuple[Any, int]] | None = None,
         tokenizer: Any = None,
     ) -> None:
         """Lays out the ids of every kind, one range after the other.
@@ -68,27 +68,32 @@ class Vocabulary(nn.Module):
         Args:
             width: D.
             fields: field -> kind.
-            stems: kind -> how a grid is read.
             sizes: kind -> positions along each axis, 0 for an axis without limit.
             codecs: kind -> what gives ids; they are used here and not held.
+            towers: field -> the encoder that reads it, and of how many tokens, 0 for as many as the batch has;
+                used here and not held. Texts without one are read from the table.
             tokenizer: of the fields that are text.
         """
         super().__init__()
         self.fields = dict(fields)
-        # a plain mapping: their weights are not this module's
-        self.codecs: dict[str, Any] = {kind: codecs[kind] for kind in stems}
-        self.stems = nn.ModuleDict(stems)
+        # plain mappings: their weights are not this module's
+        self.codecs: dict[str, Any] = {kind: codecs[kind] for kind in sizes if kind != TEXT}
+        self.towers = dict(towers or {})
+        self.bridges = nn.ModuleDict({name: nn.Linear(one.width, width) for name, (one, _) in self.towers.items()})
         self.spellings: dict[str, Spelling] = {}
-        self.read_places, self.write_places, self.spellers = (nn.ModuleDict() for _ in range(3))
-        stop = 0
+        self.write_places = nn.ModuleDict()
+        looked_up = any(kind == TEXT and name not in self.towers for name, kind in fields.items())
+        self.read_places = Positions(width, sizes[TEXT]) if looked_up else None
+        stop = groups = 0
         for kind in sizes:
             if kind == TEXT:
-                spelling = text_spelling(stop, tokenizer.vocab_size, tokenizer.begin_id, tokenizer.end_id)
+                spelling = text_spelling(stop, tokenizer.vocab_size, tokenizer.begin_id, tokenizer.end_id, groups)
             else:
-                spelling = code_spelling(stop, self.codecs[kind].codes, self.codecs[kind].groups, self.ends(kind))
-            self.spellings[kind], stop = spelling, spelling.stop
-            self.read_places[kind], self.write_places[kind] = (Positions(width, sizes[kind]) for _ in range(2))
-            self.spellers[kind] = Speller(width, len(spelling.starts))
+                codec = self.codecs[kind]
+                spelling = code_spelling(stop, codec.codes, codec.groups, self.ends(kind), groups)
+            self.spellings[kind], stop, groups = spelling, spelling.stop, groups + len(spelling.starts)
+            self.write_places[kind] = Positions(width, sizes[kind])
+        self.speller = Speller(width, groups)
         self.table = nn.Embedding(stop, width)
         nn.init.normal_(self.table.weight, std=width**-0.5)
         self.marks = nn.ParameterDict({name: nn.Parameter(torch.randn(2, width) * 0.02) for name in fields})
@@ -99,13 +104,18 @@ class Vocabulary(nn.Module):
 
     def tokens(self, name: str, batch: Batch) -> Given:
         """Returns a field as it enters the transformer when it is given."""
-        kind = self.fields[name]
-        places: Any = self.read_places[kind]
-        if kind == TEXT:
-            x, grid = self.table(batch.values + self.spellings[kind].starts[0]), (batch.values.shape[1],)
-        else:
-            x, grid = self.stems[kind](batch)
-        return Given(x + places(grid) + self.marks[name][0], batch.mask)
+        mark = self.marks[name][0]
+        if name not in self.towers:
+            places: Any = self.read_places
+            x = self.table(batch.values + self.spellings[TEXT].starts[0]) + places(batch.values.shape[1:])
+            return Given(x + mark, batch.mask)
+        found = self.towers[name][0](self.cut(name, batch))
+        return Given(self.bridges[name](found.tokens) + mark, found.mask, still=True)
+
+    def cut(self, name: str, batch: Batch) -> Batch:
+        """Returns a batch of the codec's patches with a mask of the tower's."""
+        count = self.towers[name][1]
+        return Batch(batch.values, batch.present[:, None].expand(-1, count)) if count else batch
 
     @torch.no_grad()
     def spelt(self, name: str, batch: Batch) -> Spelt:
@@ -134,17 +144,15 @@ class Vocabulary(nn.Module):
     def log_likelihood(self, name: str, hidden: Float[Tensor, "B T D"], spelt: Spelt) -> Float[Tensor, " B"]:
         """Returns the mean over the ids of each row of the logarithm of its probability; 0 where there is none."""
         kind = self.fields[name]
-        speller: Any = self.spellers[kind]
-        total: Tensor = speller.log_likelihood(hidden, self.table.weight, self.spellings[kind], spelt)
+        total = self.speller.log_likelihood(hidden, self.table.weight, self.spellings[kind], spelt)
         return total / spelt.real.sum(dim=(1, 2)).clamp(min=1)
 
     def writer(self, name: str, longest: int) -> Writer:
         """Returns what writes a field, of at most ``longest`` positions where it is no text and has no fixed length."""
         kind = self.fields[name]
-        speller: Any = self.spellers[kind]
         positions: Any = self.write_places[kind]
         room = positions.sizes[0] - 1 if kind == TEXT else self.codecs[kind].positions or longest
-        return Writer(speller, self.table.weight, self.spellings[kind], self.places(name, room))
+        return Writer(self.speller, self.table.weight, self.spellings[kind], self.places(name, room))
 
     def read_back(
         self, name: str, choices: Int64[Tensor, "B T G"], real: Bool[Tensor, "B T"]

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from intermodal.errors import InvalidValue
 
-Join = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Keys and values ``(B, H, T, E)`` of new tokens -> those of all that are attended to ``(B, H, S, E)``."""
+Gather = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries, keys and values ``(B, H, T, E)`` of tokens -> what each of them gathers ``(B, H, T, E)``."""
 
 LONGEST = 256
 """Tokens on either side up to which whole matrices of weights are held in training."""
@@ -70,31 +70,39 @@ class Attention(nn.Module):
             if causal:
                 square = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
                 allowed = allowed & square
-        gathered = _attend(q, k, v, allowed, causal and allowed is None)
+        gathered = attend(q, k, v, allowed, causal and allowed is None)
         mixed: Tensor = self.out(gathered.transpose(1, 2).flatten(2))
         return mixed
 
-    def extend(
-        self, x: Float[Tensor, "B T D"], join: Join, allowed: Bool[Tensor, "B #T S"] | None = None
-    ) -> Float[Tensor, "B T D"]:
-        """Returns what each token of ``x`` gathers from itself and from what stands before.
+    def extend(self, x: Float[Tensor, "B T D"], gather: Gather) -> Float[Tensor, "B T D"]:
+        """Returns what each token gathers, where someone else knows what it sees.
 
         Args:
-            x: tokens whose keys and values are computed here.
-            join: takes these and returns all S that are attended to, in an order that ``allowed`` knows: the place to
-                put others before them, or to remember them.
-            allowed: which of them each token sees, at least one; ``None`` for all.
+            x: tokens whose queries, keys and values are computed here.
+            gather: takes these: the place to put others before them, to remember them, or to keep them apart.
         """
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1))
-        keys, values = join(k, v)
-        gathered = _attend(q, keys, values, None if allowed is None else allowed[:, None], False)
-        mixed: Tensor = self.out(gathered.transpose(1, 2).flatten(2))
+        mixed: Tensor = self.out(gather(q, k, v).transpose(1, 2).flatten(2))
         return mixed
 
+    def keys_values(self, x: Float[Tensor, "B S D"]) -> tuple[Float[Tensor, "B H S E"], Float[Tensor, "B H S E"]]:
+        """Returns the keys and values of tokens that are seen and see nothing."""
+        width = x.shape[-1]
+        both: Tensor = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:])
+        k, v = both.reshape(*x.shape[:2], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return k, v
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, causal: bool) -> Tensor:
-    """Returns the attention product; where it is trained in bf16 on a CPU, over short sequences by ``attend_short``.
 
+def attend(
+    q: Float[Tensor, "B H T E"],
+    k: Float[Tensor, "B H S E"],
+    v: Float[Tensor, "B H S E"],
+    allowed: Bool[Tensor, "B 1 #T S"] | None = None,
+    causal: bool = False,
+) -> Float[Tensor, "B H T E"]:
+    """Returns what each query gathers of the keys that it may see: all of them where ``allowed`` is None.
+
+    Where it is trained in bf16 on a CPU, over short sequences, that is ``attend_short``.
     There the backward pass of ``scaled_dot_product_attention`` takes 18 times as long in bf16 as in fp32 (37 against
     2 ms for 256 rows of 16 tokens and 4 heads on two cores, torch 2.13). Long sequences are attended to in fp32.
     """

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from intermodal.layers.attention import Attention, Join
+from intermodal.layers.attention import Attention, Gather
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -72,10 +72,12 @@ class Block(nn.Module):
         after: Tensor = x + self.dropout(self.mlp_out(self.activation(self.mlp_in(self.norm_mlp(x)))))
         return after
 
-    def extend(
-        self, x: Float[Tensor, "B T D"], join: Join, allowed: Bool[Tensor, "B #T S"] | None = None
-    ) -> Float[Tensor, "B T D"]:
-        """Returns the tokens after this layer, computed piece by piece: see ``Attention.extend``."""
-        x = x + self.dropout(self.attend_self.extend(self.norm_self(x), join, allowed))
+    def extend(self, x: Float[Tensor, "B T D"], gather: Gather) -> Float[Tensor, "B T D"]:
+        """Returns the tokens after this layer, where someone else knows what each sees: see ``Attention.extend``."""
+        x = x + self.dropout(self.attend_self.extend(self.norm_self(x), gather))
         after: Tensor = x + self.dropout(self.mlp_out(self.activation(self.mlp_in(self.norm_mlp(x)))))
         return after
+
+    def keys_values(self, x: Float[Tensor, "B S D"]) -> tuple[Float[Tensor, "B H S E"], Float[Tensor, "B H S E"]]:
+        """Returns the keys and values of tokens that are seen in this layer and do not go through it."""
+        return self.attend_self.keys_values(self.norm_self(x))

@@ -30,27 +30,27 @@ class Plan:
         tasks: other fields -> the sets of fields that each is written from.
         single: share of the training rows in which a free field is written from one other, else from any number.
         alone: share in which it is written from none.
-        completed: share in which one free field per batch is written from a part of itself and nothing else.
     """
 
     free: tuple[str, ...] = ()
     tasks: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     single: float = 0.6
     alone: float = 0.04
-    completed: float = 0.1
 
     def __post_init__(self) -> None:
         """Checks the shares."""
-        if min(self.single, self.alone, self.completed) < 0 or max(self.single + self.alone, self.completed) > 1:
+        if min(self.single, self.alone) < 0 or self.single + self.alone > 1:
             raise InvalidValue(
-                f"single {self.single} and alone {self.alone} together, and completed {self.completed}, are shares "
-                "between 0 and 1; change the one that is not"
+                f"single {self.single} and alone {self.alone} are shares that make at most 1 together; change one"
             )
 
     def names(self) -> tuple[str, ...]:
         """Returns every field that occurs, each once."""
-        given = (name for ways in self.tasks.values() for way in ways for name in way)
-        return tuple(dict.fromkeys((*self.free, *self.tasks, *given)))
+        return tuple(dict.fromkeys((*self.free, *self.tasks, *self.given())))
+
+    def given(self) -> tuple[str, ...]:
+        """Returns the fields from which others are written, each once."""
+        return tuple(dict.fromkeys((*self.free, *(n for ways in self.tasks.values() for way in ways for n in way))))
 
     def written(self) -> tuple[str, ...]:
         """Returns the fields that are written."""
@@ -104,36 +104,7 @@ class Plan:
         names = {n for way in ways for n in way}
         return {n: torch.stack([chosen == i for i, way in enumerate(ways) if n in way]).any(dim=0) for n in names}
 
-    def hide(
-        self, masks: Mapping[str, Bool[Tensor, "B _"]], sees: dict[str, Visible]
-    ) -> dict[str, tuple[str, Bool[Tensor, "B _"]]]:
-        """Returns a name for one drawn free field in part -> that field, and what of it is left; none in some plans.
-
-        Some rows of the field are then written from that part alone: ``sees`` is changed to say so.
-
-        Args:
-            masks: given field -> which of its tokens are real.
-            sees: field that is written -> which fields its rows see.
-        """
-        names = [n for n in masks if n in sees and n in self.free]
-        if not names or not self.completed:
-            return {}
-        name = names[int(torch.randint(len(names), ()))]
-        part, mask = f"{name}, in part", masks[name]
-        chosen = torch.rand(len(mask), device=mask.device) < self.completed
-        sees[name] = {n: seen & ~chosen for n, seen in sees[name].items()} | {part: chosen}
-        return {part: (name, hidden_stretch(mask))}
-
     def returns(self, sample: Sample, to: str) -> tuple[str, ...]:
         """Returns the fields of a sample that can be written back from ``to`` alone."""
         back = {b for a, b in self.directions() if a == to}
         return tuple(name for name in sample if name in back)
-
-
-def hidden_stretch(mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
-    """Returns a mask in which a drawn stretch of each row is no longer real."""
-    rows, count = mask.shape
-    start, stop = torch.rand(2, rows, 1, device=mask.device).mul(count + 1).long().sort(dim=0).values
-    place = torch.arange(count, device=mask.device)
-    kept: Tensor = mask & ((place < start) | (place >= stop))
-    return kept

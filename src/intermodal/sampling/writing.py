@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from intermodal.decoders.vocabulary import Writer
 from intermodal.errors import InvalidValue
-from intermodal.layers.attention import Join
+from intermodal.layers.attention import Gather, attend
 from intermodal.sampling.autoregressive import Sampling, choose
 
 
@@ -40,17 +40,18 @@ class Cache:
         self.mask = mask
         self.buffers = [tuple(_longer(x, room) for x in pair) for pair in zip(keys, values, strict=True)]
 
-    def join(self, layer: int) -> Join:
-        """Returns what puts the keys and values of new tokens behind all others of a layer."""
+    def gather(self, layer: int, allowed: Bool[Tensor, "B T S"] | None) -> Gather:
+        """Returns what puts the keys and values of new tokens behind all others of a layer, and looks at them all."""
 
-        def put(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        def put(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
             stop = self.length + keys.shape[2]
             held = self.buffers[layer]
             if stop > held[0].shape[2]:
                 raise InvalidValue(f"{stop} tokens do not fit a cache for {held[0].shape[2]}; make it with more room")
             for buffer, new in zip(held, (keys, values), strict=True):
                 buffer[:, :, self.length : stop] = new
-            return held[0][:, :, :stop], held[1][:, :, :stop]
+            known, told = (x[:, :, :stop] for x in held)
+            return attend(queries, known, told, None if allowed is None else allowed[:, None])
 
         return put
 
@@ -106,7 +107,7 @@ def extended(blocks: Iterable[nn.Module], cache: Cache, x: Float[Tensor, "B T D"
     """Returns what the blocks make of new tokens, which the cache remembers."""
     allowed = cache.allowed(x.shape[1])
     for layer, block in enumerate(blocks):
-        x = block.extend(x, cache.join(layer), allowed)  # type: ignore[operator]
+        x = block.extend(x, cache.gather(layer, allowed))  # type: ignore[operator]
     cache.advance(x.shape[1])
     return x
 
@@ -139,7 +140,7 @@ def write(
         x = torch.zeros_like(x)
         for group, (start, size) in enumerate(zip(spelling.starts, spelling.sizes, strict=True)):
             own = table[start : start + size]
-            logits = (writer.speller(hidden, x if group else None, group) @ own.T).float()
+            logits = (writer.speller(hidden, x if group else None, spelling.first + group) @ own.T).float()
             if group == 0 and place == 0 and spelling.end is not None:
                 logits[:, spelling.end] = -torch.inf  # something is written
             chosen = choose(logits, sampling, draws[:, place * groups + group])

@@ -310,7 +310,7 @@ def _tiny(modality: str, tokenizer: Any) -> TowerConfig:
         clip = make(frames=8, height=64, width=64, patch=(8, 16, 16))
         return TowerConfig(clip, sizes=(1, 4, 4), first=(8, 4, 4), channels=(48, 96))
     if modality == "audio":
-        sound = make(channels=2, window=1024, hop=320, patch_frames=4)
+        sound = make(channels=2, mels=96, window=1024, hop=320, patch_frames=4)
         return TowerConfig(sound, sizes=(1, 0), first=(4, 1), channels=(48, 96))
     return TowerConfig(make(channels=9, patch=16), depth=4, sizes=(0,))
 

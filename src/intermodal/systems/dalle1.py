@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from intermodal import catalog
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
+from intermodal.layers.attention import attend
 from intermodal.layers.block import Block
 from intermodal.layers.positions import Positions
 from intermodal.sampling.autoregressive import Sampling, choose
@@ -161,13 +162,13 @@ class DallE(nn.Module):
         keys: list[Tensor] = []
         values: list[Tensor] = []
 
-        def remember(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        def remember(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys.append(k)
             values.append(v)
-            return k, v
+            return attend(q, k, v, allowed[:, None])
 
         for block in self.blocks:
-            x = block.extend(x, remember, allowed)  # type: ignore[operator]
+            x = block.extend(x, remember)  # type: ignore[operator]
         return self.norm(x), keys, values
 
     def _costs(

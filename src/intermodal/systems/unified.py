@@ -1,44 +1,37 @@
 """One transformer, one vocabulary: any fields of a sample in, any field out, and a vector of each for searching.
 
-    picture ─ stem ──┐  each read by itself      ┌ begin ─ ids ─ ids ─ ...    text: words
-    text    ─ table ─┼─ blocks ─ keys, values ───┼ begin ─ ids ─ ids ─ ...    picture: codes of its codebook
-    series  ─ stem ──┘     │                     └ begin ─ ids ─ ids ─ end    whatever has no fixed length
-                           └ mean ─ head ─ unit vector
+    picture ─ tower ─┐                           ┌ begin ─ ids ─ ids ─ ...    text: words
+    sound   ─ tower ─┼─ keys, values ── blocks ──┼ begin ─ ids ─ ids ─ ...    picture: codes of its codebook
+    words   ─ tower ─┘                           └ begin ─ ids ─ ids ─ end    whatever has no fixed length
 
-What is given is read as it is, through a stem of small convolutions; what is asked for is written as ids, a position
-after the other, by the same blocks, which see the keys and values of all that was given. Which task it is (to
-translate, to answer, to mark, to complete) is told by the fields alone.
+What is given is read by the towers of a system that was trained before, CLIP; what is asked for is written as ids, a
+position after the other, by blocks that see the tokens of all that was given. Which task it is (to translate, to
+answer, to mark) is told by the fields alone. The same towers search.
 
 Follows: one vocabulary and one transformer as in 4M (Mizrahi et al. 2023, arXiv 2312.06647) and Unified-IO 2 (Lu et al.
-2023, arXiv 2312.17172), which also reads media as they are and writes codes. Changed: a sample trains the writing of
-all of its fields at once, each from drawn others; given fields do not see each other, so that a field's vector does not
-depend on what else is there. Added: InfoNCE between these vectors (arXiv 2103.00020). Left out: mixture of experts, and
-denoising but for completion.
+2023, arXiv 2312.17172), which also reads media by encoders trained before and writes codes. Changed: a sample trains
+the writing of all of its fields at once, each from drawn others; what was read is seen by every block as it is. Left
+out: mixture of experts, and denoising.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from intermodal import catalog
 from intermodal.decoders.vocabulary import TEXT, Vocabulary
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.layers.block import Block
-from intermodal.layers.packing import Asked, Given, side_by_side
-from intermodal.layers.stem import stem
-from intermodal.objectives.contrastive import info_nce
+from intermodal.layers.packing import Asked, side_by_side
 from intermodal.sampling.autoregressive import Sampling
 from intermodal.sampling.plan import Plan
 from intermodal.sampling.writing import Cache, Written, extended, write
 from intermodal.types import Batch, Candidate, Item, Preprocessor, Sample
-
-_SCALE_MAX = 4.6  # of the logarithm of InfoNCE's scale: a temperature of 0.01
 
 
 @dataclass(frozen=True)
@@ -47,28 +40,29 @@ class Config:
 
     Attributes:
         fields: field -> its kind: ``text``, or a key of ``codecs``; fields of one kind share all but a mark.
-        plan: which fields are written from which; the free ones have a vector.
-        codecs: kind -> config of the codec that spells it; its preprocessor and first layers are also how it is read.
+        plan: which fields are written from which.
+        reader: config of clip. It reads every field that it has a tower for, by name or kind, and makes the vectors.
+            Texts with words that its tower does not know go through the blocks instead.
+        codecs: kind -> config of the codec that spells it.
         text: preprocessor of all texts; None where no field is one.
+        contrast: weight of the reader's own losses; 0 for one that was trained before and stays as it is.
         width: D of a token.
         depth: blocks.
         heads: of each block.
         dropout: of each residual branch.
-        space: width of the space that is searched.
-        contrast: weight of InfoNCE between the vectors of fields; 0 for none.
         longest: positions of what has no fixed length.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
+    reader: Any = None
     codecs: Mapping[str, Any] = field(default_factory=dict)
     text: Preprocessor | None = None
+    contrast: float = 0.0
     width: int = 256
     depth: int = 6
     heads: int = 4
     dropout: float = 0.0
-    space: int = 128
-    contrast: float = 0.2
     longest: int = 128
 
     def __post_init__(self) -> None:
@@ -87,6 +81,11 @@ class Config:
             raise InvalidValue("a field is text and there is no preprocessor of texts; give one")
         if self.contrast < 0 or self.longest < 1:
             raise InvalidValue(f"contrast {self.contrast} is at least 0 and longest {self.longest} at least 1")
+        if self.reader is None:
+            raise InvalidValue("unified has no reader; give it the config of a clip with a tower for each field")
+        for name in self.plan.given():
+            if name not in self.towers and self.fields[name] not in (TEXT, *self.towers):
+                raise UnknownName("tower of the reader", name, self.reader.towers)
 
     def preprocessor(self, name: str) -> Preprocessor:
         """Returns the preprocessor of a field."""
@@ -95,70 +94,81 @@ class Config:
         return made
 
     @property
-    def towers(self) -> dict[str, Preprocessor]:
-        """Fields that have a vector."""
-        return {name: self.preprocessor(name) for name in self.plan.free}
+    def towers(self) -> Mapping[str, Any]:
+        """The towers of the reader: of the fields that have a vector."""
+        found: Mapping[str, Any] = self.reader.towers
+        return found
+
+    def tower(self, name: str) -> str | None:
+        """Returns the name of the reader's tower that reads a field; None where there is none.
+
+        Raises:
+            InvalidValue: the tower takes media otherwise than the codec does.
+        """
+        found = name if name in self.towers else self.fields[name]
+        if found not in self.towers:
+            return None
+        own, other = self.preprocessor(name), self.towers[found].preprocessor
+        if own == other:
+            return found
+        if self.fields[name] == TEXT:
+            return None
+        if 0 not in self.towers[found].sizes and replace(own, patch=other.patch) == other:  # type: ignore[type-var]
+            return found
+        raise InvalidValue(
+            f"the reader takes {name} as {other}, the codec as {own}: train one of them with the numbers of the other"
+        )
 
 
 class Unified(nn.Module):
-    """Trains, Embeds, Translates, Completes, Answers."""
+    """Trains, Embeds, Scores, Classifies, Translates, Completes, Answers."""
 
-    def __init__(self, config: Config, codecs: Mapping[str, nn.Module]) -> None:
-        """Assembles built codecs, one per kind that is no text; they are not trained here."""
+    def __init__(self, config: Config, codecs: Mapping[str, nn.Module], reader: nn.Module) -> None:
+        """Assembles built codecs, one per kind that is no text, which are not trained here, and the reader."""
         super().__init__()
         self.config = config
         self.preprocessors = {name: config.preprocessor(name) for name in config.fields}
         self.codecs = nn.ModuleDict(codecs).requires_grad_(False).eval()
+        self.reader: Any = reader if config.contrast else reader.requires_grad_(False).eval()
         width, text = config.width, config.text
-        kinds = {kind: config.codecs.get(kind) for kind in config.fields.values()}
-        stems = {k: stem(c.preprocessor.layout, width, c.first, c.channels) for k, c in kinds.items() if c}
-        sizes = {kind: c.sizes if c else (text.tokens_max,) for kind, c in kinds.items()}  # type: ignore[union-attr]
-        self.vocabulary = Vocabulary(width, config.fields, stems, sizes, self.codecs, getattr(text, "tokenizer", None))
+        towers = {name: self._tower(name, found) for name in config.plan.given() if (found := config.tower(name))}
+        kinds = dict.fromkeys(config.fields.values())
+        sizes = {k: config.codecs[k].sizes if k != TEXT else (text.tokens_max,) for k in kinds}  # type: ignore[union-attr]
+        self.vocabulary = Vocabulary(width, config.fields, sizes, self.codecs, towers, getattr(text, "tokenizer", None))
         self.blocks = nn.ModuleList(Block(width, config.heads, 0, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
-        free = config.plan.free
-        self.heads = nn.ModuleDict({name: nn.Linear(width, config.space, bias=False) for name in free})
-        self.pairs = tuple(combinations(free, 2)) if config.contrast else ()
-        self.log_scales = nn.ParameterDict({"-".join(p): nn.Parameter(torch.tensor(2.66)) for p in self.pairs})
+
+    def _tower(self, name: str, tower: str) -> tuple[nn.Module, int]:
+        """Returns the encoder that reads a field, and its number of tokens; 0 for as many as there are."""
+        limited = self.config.fields[name] != TEXT
+        return self.reader.encoders[tower], limited * prod(self.config.towers[tower].sizes)
 
     def train(self, mode: bool = True) -> "Unified":
-        """Sets the mode of all but the codecs."""
+        """Sets the mode of all that is trained here."""
         super().train(mode)
         self.codecs.eval()
+        self.reader.train(mode and self.config.contrast > 0)
         return self
-
-    def vector(self, name: str, hidden: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B S"]:
-        """Returns one unit vector per row of a given field."""
-        real = mask.to(hidden.dtype)[..., None]
-        mean = (self.norm(hidden) * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
-        return F.normalize(self.heads[name](mean).float(), dim=-1)
 
     # ---- Trains
 
     def losses(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
         """Returns for each field that is written the mean negative log-likelihood of its ids, and the contrast."""
         here = {n: part for n, part in batch.items() if n in self.preprocessors and bool(part.mask.any())}
-        plan = self.config.plan
-        sees = {to: seen for to in here if (seen := plan.drawn(to, here)) is not None}
-        read = {n for seen in sees.values() for n in seen} | set(plan.free)
-        given = {n: self.vocabulary.tokens(n, here[n]) for n in here if n in read}
-        for part, (name, mask) in plan.hide({n: one.mask for n, one in given.items()}, sees).items():
-            given[part] = Given(given[name].tokens, mask)
+        sees = {to: seen for to in here if (seen := self.config.plan.drawn(to, here)) is not None}
+        given = {n: self.vocabulary.tokens(n, here[n]) for n in here if any(n in seen for seen in sees.values())}
         written = {to: self.vocabulary.spelt(to, here[to]) for to in sees}
         asked = {to: Asked(self.vocabulary.begun(to, written[to]), sees[to]) for to in sees}
-        known, found = side_by_side(self.blocks, given, asked)
+        found = side_by_side(self.blocks, given, asked)
         result = {}
-        for to, hidden in found.items():
+        for to in asked:
             rows = here[to].present
-            likely = self.vocabulary.log_likelihood(to, self.norm(hidden), written[to])
-            result[to] = -(likely * rows).sum() / rows.sum() / len(found)
-        meeting = {p: here[p[0]].present & here[p[1]].present for p in self.pairs if p[0] in here and p[1] in here}
-        meeting = {p: both for p, both in meeting.items() if int(both.sum()) > 1}
-        if meeting:
-            vectors = {n: self.vector(n, known[n], here[n].mask) for n in {n for pair in meeting for n in pair}}
-            scales = {p: self.log_scales["-".join(p)].clamp(max=_SCALE_MAX).exp() for p in meeting}
-            terms = [info_nce(vectors[p[0]][both], vectors[p[1]][both], scales[p]) for p, both in meeting.items()]
-            result["contrast"] = self.config.contrast * torch.stack(terms).mean()
+            likely = self.vocabulary.log_likelihood(to, self.norm(found[to]), written[to])
+            result[to] = -(likely * rows).sum() / rows.sum() / len(asked)
+        if self.config.contrast:
+            read = {t: self.vocabulary.cut(n, here[n]) for n in reversed(here) if (t := self.config.tower(n))}
+            terms = self.reader.losses(read)
+            result |= {"contrast": self.config.contrast * sum(terms.values())} if terms else {}
         return result
 
     # ---- Embeds
@@ -167,35 +177,31 @@ class Unified(nn.Module):
     def embed(
         self, items: Sequence[Item], fields: str | None = None, batch_size: int = 64, precision: str | None = None
     ) -> Float[Tensor, "N S"]:
-        """Returns one unit vector per item, in the order given, modalities mixed at will.
+        """Returns one unit vector per item, in the order given, modalities mixed at will: see ``Clip.embed``."""
+        found: Tensor = self.reader.embed(items, fields, batch_size, precision)
+        return found
 
-        Args:
-            items: N items.
-            fields: the field that they all are of; default: by each item's modality, the first that reads it.
-            batch_size: items read together; does not change the result.
-            precision: fp32; no other is computed.
+    def score(self, a: Sequence[Item], b: Sequence[Item]) -> Float[Tensor, "A B"]:
+        """Returns the cosine of every pair; higher fits better."""
+        found: Tensor = self.reader.score(a, b)
+        return found
 
-        Raises:
-            Unsupported: no field with a vector reads an item, or another precision was asked for.
-        """
-        if precision not in (None, "fp32"):
-            raise Unsupported(f"this model embeds in fp32, not in {precision}; leave the precision out")
-        where: dict[str, list[int]] = {}
-        for i, item in enumerate(items):
-            where.setdefault(fields or self.field_of(item), []).append(i)
-        training, device = self.training, self.norm.weight.device
-        self.eval()
-        result = torch.zeros(len(items), self.config.space, device=device)
-        for name, index in where.items():
-            if name not in self.heads:
-                raise UnknownName("field with a vector", name, self.heads)
-            for start in range(0, len(index), batch_size):
-                part = index[start : start + batch_size]
-                one = self.vocabulary.tokens(name, self.preprocessors[name]([items[i] for i in part]).to(device))
-                known, _ = side_by_side(self.blocks, {name: one}, {})
-                result[part] = self.vector(name, known[name], one.mask)
-        self.train(training)
-        return result
+    def classify(
+        self, items: Sequence[Item], labels: Sequence[str], prompts: Sequence[str] = ("{}",), field: str | None = None
+    ) -> Float[Tensor, "N L"]:
+        """Returns the probability of each label for each item, from words alone: see ``types.Classifies``."""
+        found: Tensor = self.reader.classify(items, labels, prompts, field)
+        return found
+
+    @property
+    def precision(self) -> str | None:
+        """To embed in; None for the default."""
+        chosen: str | None = self.reader.precision
+        return chosen
+
+    @precision.setter
+    def precision(self, value: str | None) -> None:
+        self.reader.precision = value
 
     def field_of(self, item: Item) -> str:
         """Returns the first field that reads an item; the free ones come first.
@@ -300,7 +306,7 @@ class Unified(nn.Module):
         reads = {n: self.vocabulary.tokens(n, part) for n, part in self.batches(given).items()}
         spelt = self.vocabulary.spelt(to, self.batches([{to: sample[to]} for sample in samples])[to])
         seen = {n: one.mask.any(dim=1) for n, one in reads.items()}
-        _, found = side_by_side(self.blocks, reads, {to: Asked(self.vocabulary.begun(to, spelt), seen)})
+        found = side_by_side(self.blocks, reads, {to: Asked(self.vocabulary.begun(to, spelt), seen)})
         self.train(training)
         return self.vocabulary.log_likelihood(to, self.norm(found[to]), spelt)
 
@@ -329,29 +335,25 @@ class Unified(nn.Module):
 
     def _read(self, batch: Mapping[str, Batch], room: int) -> Cache:
         """Returns the keys and values of given fields, each read by itself."""
-        held: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in self.blocks]
+        held: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.blocks]
         masks = []
         for name, part in batch.items():
             one = self.vocabulary.tokens(name, part)
-            x, allowed = one.tokens, (one.mask | ~one.mask.any(dim=1, keepdim=True))[:, None]
-            for block, (keys, values) in zip(self.blocks, held, strict=True):
-
-                def keep(k: Tensor, v: Tensor, keys: Any = keys, values: Any = values) -> tuple[Tensor, Tensor]:
-                    keys.append(k)
-                    values.append(v)
-                    return k, v
-
-                x = block.extend(x, keep, allowed)  # type: ignore[operator]
+            x = one.tokens
+            for block, pairs in zip(self.blocks, held, strict=True):
+                pairs.append(block.keys_values(x))  # type: ignore[operator]
+                if not one.still:
+                    x = block(x, one.mask)
             masks.append(one.mask)
-        joined = [(torch.cat(keys, dim=2), torch.cat(values, dim=2)) for keys, values in held]
-        return Cache([k for k, _ in joined], [v for _, v in joined], torch.cat(masks, dim=1), room)
+        keys, values = ([torch.cat([pair[i] for pair in pairs], dim=2) for pairs in held] for i in range(2))
+        return Cache(keys, values, torch.cat(masks, dim=1), room)
 
 
 def build(config: Config) -> Unified:
-    """Returns the system that ``config`` describes, with fresh weights; codecs are to be filled with trained ones."""
-    make = catalog.module("systems", "codec").build
+    """Returns the system that ``config`` describes, with fresh weights; codecs and reader are to be filled."""
     kinds = [kind for kind in dict.fromkeys(config.fields.values()) if kind != TEXT]
-    return Unified(config, {kind: make(config.codecs[kind]) for kind in kinds})
+    codecs = {kind: catalog.system_of(config.codecs[kind]).build(config.codecs[kind]) for kind in kinds}
+    return Unified(config, codecs, catalog.system_of(config.reader).build(config.reader))
 
 
 # ---- Sizes
@@ -368,15 +370,15 @@ TASKS: dict[str, tuple[tuple[str, ...], ...]] = {
 """What fields of these names are written from, where the data has them."""
 
 SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"width": 256, "depth": 6, "heads": 4, "space": 128, "longest": 48},
-    "paper": {"width": 2048, "depth": 24, "heads": 16, "space": 1024},  # 4M-XL, arXiv 2312.06647, table 10
+    "tiny": {"width": 192, "depth": 6, "heads": 4, "longest": 48},
+    "paper": {"width": 2048, "depth": 24, "heads": 16},  # 4M-XL, arXiv 2312.06647, table 10
 }
 
 
 def sized(size: str, fields: Mapping[str, str], tokenizer: Any) -> Config:
     """Returns the config of one size for data with these fields (field name -> modality).
 
-    Codecs are those of ``systems/codec.py`` of that size, to be replaced by trained ones.
+    Codecs and reader are those of ``systems/codec.py`` and ``clip.py`` of that size, to be replaced by trained ones.
 
     Raises:
         UnknownName: there is no such size.
@@ -391,4 +393,5 @@ def sized(size: str, fields: Mapping[str, str], tokenizer: Any) -> Config:
     codecs = {kind: codec.sized(size, {kind: fields[n]}) for n, kind in kinds.items() if kind != TEXT}
     text = catalog.module("modalities", TEXT).PREPROCESSOR(tokenizer, 64) if TEXT in kinds.values() else None
     plan = Plan(tuple(n for n in fields if n not in tasks and n not in only), tasks)
-    return Config(kinds, plan, codecs, text, **SIZES[size])
+    reader = catalog.module("systems", "clip").sized(size, {k: fields[n] for n, k in kinds.items()}, tokenizer)
+    return Config(kinds, plan, reader, codecs, text, **SIZES[size])
