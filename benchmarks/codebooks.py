@@ -1,6 +1,6 @@
 """Media of Diorama to ids and back: what the readers still read, the error, the codes used, for each quantizer.
 
-python benchmarks/codebooks.py                                    all four modalities with FSQ, five minutes each
+python benchmarks/codebooks.py                                    all four modalities with FSQ, 69 minutes in all
 python benchmarks/codebooks.py --fields image --quantizer all     FSQ, VQ and Gumbel at equal size on pictures
 python benchmarks/codebooks.py --fields audio --minutes 3 --out runs/codecs
 
@@ -23,15 +23,16 @@ sys.path.append(str(ROOT / "tools"))
 from figures import record  # noqa: E402
 
 SETTINGS = {
-    "image": ("preprocessor.patch=8", "sizes=8,8", "first=4,4", "channels=64,128", "codebook.groups=1"),
-    "video": ("preprocessor.patch=8,8,8", "sizes=1,8,8", "first=8,4,4", "channels=96,128", "codebook.groups=1"),
-    "audio": ("first=4,2", "channels=48,64,96", "codebook.groups=3"),
-    "timeseries": ("preprocessor.patch=64", "codebook.groups=9"),
+    "image": ("first=4,4", "channels=96,192"),
+    "video": ("preprocessor.patch=4,16,16", "sizes=2,4,4", "first=4,4,4", "channels=128,192", "width=192"),
+    "audio": ("first=8,4", "channels=96,128"),
+    "timeseries": (),
 }
 """What is changed of ``tiny``."""
 
-COMMON = ("train.learning_rate=4e-3", "train.checkpoint_every=0")
-BATCH = {"image": 32, "video": 16, "audio": 16, "timeseries": 64}
+COMMON = ("codebook.levels=8,8", "codebook.groups=8", "train.checkpoint_every=0")
+BATCH = {"image": 32, "video": 32, "audio": 32, "timeseries": 64}
+MINUTES = {"image": 11.0, "video": 40.0, "audio": 11.0, "timeseries": 7.0}
 QUANTIZERS = ("fsq", "vq", "gumbel")
 SHOWN = ("ids", "codes", "read", "scenes", "unseen pairs", "originals", "lost", "used", "perplexity", "ms in", "ms out")
 
@@ -128,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fields", default=",".join(SETTINGS), help="with commas")
     parser.add_argument("--quantizer", default="fsq", choices=(*QUANTIZERS, "all"))
-    parser.add_argument("--minutes", type=float, default=5.0, help="of training, for each codec")
+    parser.add_argument("--minutes", type=float, help=f"of training, for each codec (default: {MINUTES})")
     parser.add_argument("--out", type=Path, default=Path("runs/codecs"), help="what is there is not trained again")
     parser.add_argument("--record", action="store_true", help="write the figures to docs/figures.json")
     arguments = parser.parse_args()
@@ -136,11 +137,12 @@ def main() -> None:
     rows = []
     for field in arguments.fields.split(","):
         for quantizer in QUANTIZERS if arguments.quantizer == "all" else (arguments.quantizer,):
-            found = measured(trained(field, quantizer, arguments.minutes, arguments.out), field)
+            minutes = arguments.minutes or MINUTES[field]
+            found = measured(trained(field, quantizer, minutes, arguments.out), field)
             rows.append([f"{field} {quantizer}", *(cell(name, found[name]) for name in SHOWN)])
             if arguments.record:
                 command = f"python benchmarks/codebooks.py --fields {field} --quantizer {arguments.quantizer}"
-                kept(field, quantizer, found, f"{command} --minutes {arguments.minutes:g}")
+                kept(field, quantizer, found, f"{command} --minutes {minutes:g}")
     widths = [max(len(row[i]) for row in (["", *SHOWN], *rows)) for i in range(len(SHOWN) + 1)]
     for row in (["", *SHOWN], *rows):
         print("  ".join(value.rjust(width) for value, width in zip(row, widths, strict=True)))

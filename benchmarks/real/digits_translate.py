@@ -1,6 +1,6 @@
 """Digits as pictures, as speech and as words: each made from each other one, and all three from nothing.
 
-python3 benchmarks/real/digits_translate.py             about 100 minutes on 2 cores: codecs 4 and 8, model 60
+python3 benchmarks/real/digits_translate.py             about 110 minutes on 2 cores: codecs 4, 8; reader 10; model 60
 python3 benchmarks/real/digits_translate.py --quick     the same stages in a few minutes; its figures mean nothing
 
 MNIST and FSDD are joined by their class: each training picture has a recording of the same digit, drawn anew in each of
@@ -43,7 +43,9 @@ CODECS = {
     "audio": (*(f"preprocessor.{name}={value}" for name, value in SOUND.items()), "codebook.groups=4"),
 }
 CODEC_MINUTES = {"image": 4.0, "audio": 8.0}
-MODEL = ("width=192", "depth=4", "plan.alone=0.08", "dropout=0.1", "longest=48", "contrast=0.1")
+READER = tuple(f"towers.audio.preprocessor.{name}={value}" for name, value in SOUND.items())
+READER_MINUTES = 10.0
+MODEL = ("depth=4", "plan.alone=0.08", "dropout=0.1", "longest=48")
 ASKED = {
     "text>image": 95.0,
     "image>audio": 95.0,
@@ -119,10 +121,14 @@ def codec(kind: str, data: Path, out: Path, minutes: float) -> Path:
 
 
 def model_of(data: Path, out: Path, codecs: dict[str, Path], minutes: float) -> Path:
-    """Returns the folder of the model that translates, trained if it is not there."""
-    parts = [word for kind, folder in codecs.items() for word in ("--part", f"codecs.{kind}={folder}")]
+    """Returns the folder of the model that translates; what reads, and it, are trained if they are not there."""
+    source = ["--data", str(data), "--fields", ",".join(FIELDS)]
+    changes = _stages.sets(*READER, f"train.minutes={min(READER_MINUTES, minutes):g}")
+    reader = _stages.trained(out / "reader", ["train", "clip", *source, *changes])
+    parts = ["--part", f"reader={reader}"]
+    parts += [word for kind, folder in codecs.items() for word in ("--part", f"codecs.{kind}={folder}")]
     changes = _stages.sets(*MODEL, f"train.minutes={minutes:g}")
-    source = ["--data", str(data), "--fields", ",".join(FIELDS), "--batch", "64"]
+    source += ["--batch", "64"]
     return _stages.trained(out / "model", ["train", "unified", *source, *parts, *changes])
 
 

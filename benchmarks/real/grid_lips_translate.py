@@ -41,7 +41,8 @@ SPLICED = 6_000
 SOUND = {"sample_rate_hz": RATE, "channels": 1, "mels": 80, "window": 800, "hop": 200, "patch_frames": 4}
 """50 ms per position."""
 CODEC = (*(f"preprocessor.{name}={value}" for name, value in SOUND.items()), "codebook.groups=4", "depth=2")
-MODEL = ("width=192", "depth=4", "longest=64", "dropout=0.1", "plan.single=0.96", "plan.alone=0.04", "contrast=0.1")
+READER = tuple(f"towers.audio.preprocessor.{name}={value}" for name, value in SOUND.items())
+MODEL = ("depth=4", "longest=64", "dropout=0.1", "plan.single=0.96", "plan.alone=0.04", "contrast=0.1")
 GRAMMAR = (
     ("bin", "lay", "place", "set"),
     ("blue", "green", "red", "white"),
@@ -275,8 +276,11 @@ def main() -> None:
     minutes = f"train.minutes={chosen.codec_minutes:g}"
     changes = _stages.sets(*CODEC, minutes, "train.learning_rate=4e-3")
     codec = _stages.trained(out / "codec-audio", ["train", "codec", *source, "--fields", "audio", *changes])
+    source += ["--fields", "text,audio"]
+    changes = _stages.sets(*READER, f"train.minutes={chosen.codec_minutes:g}")
+    reader = _stages.trained(out / "reader", ["train", "clip", *source, *changes])
     changes = _stages.sets(*MODEL, f"train.minutes={chosen.minutes:g}")
-    parts = ["--fields", "text,audio", "--part", f"codecs.audio={codec}"]
+    parts = ["--part", f"codecs.audio={codec}", "--part", f"reader={reader}"]
     folder = _stages.trained(out / "model", ["train", "unified", *source, *parts, *changes])
     found = measured(folder, data, by, chosen)
     values = {

@@ -40,7 +40,8 @@ def small(**more: str) -> unified.Unified:
             one = codec.sized("tiny", {kind: modality})
             made[kind] = dataclasses.replace(one, width=32, codebook=book, channels=tuple(8 for _ in one.channels))
     text = TextPreprocessor(tokenizer, 12)
-    changed = dataclasses.replace(whole, text=text, codecs=made, width=32, depth=2, heads=2, longest=6)
+    reader = dataclasses.replace(whole.reader, width=16)
+    changed = dataclasses.replace(whole, text=text, reader=reader, codecs=made, width=32, depth=2, heads=2, longest=6)
     return unified.build(changed).eval()
 
 

@@ -34,9 +34,10 @@ def small(plan: Plan | None = None, fields: dict[str, str] | None = None, contra
     whole = unified.sized("tiny", fields or SOURCE.fields, tokenizer)
     codecs = {
         kind: dataclasses.replace(codec.sized("tiny", {kind: kind}), width=32, codebook=book, channels=(8, 8, 8))
-        for kind in ("image", "timeseries")
+        for kind in whole.codecs
     }
-    codecs["timeseries"] = dataclasses.replace(codecs["timeseries"], channels=(), depth=1)
+    if "timeseries" in codecs:
+        codecs["timeseries"] = dataclasses.replace(codecs["timeseries"], channels=(), depth=1)
     whole = dataclasses.replace(whole, plan=plan or whole.plan, contrast=contrast)
     changed = dataclasses.replace(whole, codecs=codecs, width=32, depth=2, heads=2, longest=6)
     return unified.build(changed)
@@ -175,6 +176,8 @@ def test_a_caption_is_written_from_regions_which_are_only_read() -> None:
     tokenizer = WordTokenizer(words=("a", "dog"))
     whole = unified.sized("tiny", {"regions": "timeseries", "caption": "text"}, tokenizer)
     assert whole.plan == Plan((), {"caption": (("regions",),)})
+    assert whole.codecs == {}
+    assert whole.preprocessor("regions") == whole.towers["timeseries"].preprocessor
     assert set(whole.towers) == {"timeseries", "text"}
     assert (whole.tower("regions"), whole.tower("caption")) == ("timeseries", "text")
 

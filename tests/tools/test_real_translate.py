@@ -271,16 +271,6 @@ def test_components_keep_what_varies_most(script: ModuleType) -> None:
     assert np.abs(matrix[[1, 3, 4, 5]]).max() < 0.02
 
 
-@named("flickr8k_captions")
-def test_regions_are_read_through_a_shell_that_writes_nothing(script: ModuleType, tmp_path: Path) -> None:
-    from intermodal.saving import saved_config
-
-    folder = script.shell(tmp_path, 8)
-    assert script.shell(tmp_path, 8) == folder
-    config = saved_config(folder)
-    assert (config.preprocessor.channels, config.sizes) == (8, (49,))
-
-
 @pytest.mark.parametrize("script", ["digits_translate", "grid_lips_translate", "flickr8k_captions"], indirect=True)
 def test_an_absent_set_is_named(script: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="needs the folder .*, which is absent"):

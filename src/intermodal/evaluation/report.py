@@ -31,6 +31,7 @@ def write_report(
     log: Sequence[Mapping[str, Any]] = (),
     examples: int = 2,
     notes: Sequence[str] = (),
+    more: Sequence[str] = (),
 ) -> Path:
     """Writes the report and returns its path.
 
@@ -43,6 +44,7 @@ def write_report(
         log: lines of the training log; their losses become curves.
         examples: queries shown for each field.
         notes: sentences under the title.
+        more: further parts of the page, as HTML.
     """
     parts = opening(title, result, notes)
     parts.append(f'<h2>Any to any</h2>{_EXPLAINED}<div class="scroll">{matrix_html(result)}</div>')
@@ -50,7 +52,7 @@ def write_report(
         parts += ["<h2>Learning</h2>", f'<div class="curves">{curves_svg(log)}</div>']
     parts.append("<h2>Found</h2><p>Outlined: the query. Beside it the three best of another field.</p>")
     parts += _examples(vectors, source, examples)
-    return write_page(path, title, parts)
+    return write_page(path, title, [*parts, *more])
 
 
 def opening(title: str, result: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
@@ -102,15 +104,18 @@ def matrix_html(result: Mapping[str, Any]) -> str:
     return f'<table class="matrix"><tr><td></td>{head}</tr>{"".join(rows)}</table>'
 
 
-def matrix_svg(shares: Mapping[str, float], cell: int = 104) -> str:
-    """Returns the matrix as a picture of its own: shares of the ceiling by ``"image>text"``, rows find columns."""
+def matrix_svg(
+    shares: Mapping[str, float],
+    cell: int = 104,
+    label: str = "share of the best possible Recall@1 by query (row) and result (column)",
+) -> str:
+    """Returns a matrix as a picture of its own: shares by ``"image>text"``, from rows to columns."""
     names = list(dict.fromkeys(name for pair in shares for name in pair.split(">")))
     left, top, tall = 112, 40, cell // 2
     width, height = left + cell * len(names), top + tall * len(names) + 8
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        'font-family="system-ui, sans-serif" font-size="15" role="img" '
-        'aria-label="share of the best possible Recall@1 by query (row) and result (column)">'
+        f'font-family="system-ui, sans-serif" font-size="15" role="img" aria-label="{html.escape(label)}">'
         f'<rect width="{width}" height="{height}" rx="8" fill="#12151c"/>'
     ]
     for i, a in enumerate(names):

@@ -39,11 +39,11 @@ class Config:
     """All that is needed to build the system again.
 
     Attributes:
-        fields: field -> its kind: ``text``, or a key of ``codecs``; fields of one kind share all but a mark.
+        fields: field -> its kind: ``text``, or another; fields of one kind share all but a mark.
         plan: which fields are written from which.
         reader: config of clip. It reads every field that it has a tower for, by name or kind, and makes the vectors.
             Texts with words that its tower does not know go through the blocks instead.
-        codecs: kind -> config of the codec that spells it.
+        codecs: kind -> config of the codec that spells it, of every kind that is written.
         text: preprocessor of all texts; None where no field is one.
         contrast: weight of the reader's own losses; 0 for one that was trained before and stays as it is.
         width: D of a token.
@@ -74,9 +74,9 @@ class Config:
         for name in self.plan.names():
             if name not in self.fields:
                 raise UnknownName("field of the plan", name, self.fields)
-        for kind in self.fields.values():
-            if kind != TEXT and kind not in self.codecs:
-                raise UnknownName("kind of a field, with a codec", kind, [TEXT, *self.codecs])
+        for name in self.plan.written():
+            if self.fields[name] not in (TEXT, *self.codecs):
+                raise UnknownName("kind of a field that is written, with a codec", self.fields[name], self.codecs)
         if TEXT in self.fields.values() and self.text is None:
             raise InvalidValue("a field is text and there is no preprocessor of texts; give one")
         if self.contrast < 0 or self.longest < 1:
@@ -88,9 +88,12 @@ class Config:
                 raise UnknownName("tower of the reader", name, self.reader.towers)
 
     def preprocessor(self, name: str) -> Preprocessor:
-        """Returns the preprocessor of a field."""
+        """Returns the preprocessor of a field: that of its codec, or of its tower where it is only read."""
         kind = self.fields[name]
-        made: Preprocessor = self.text if kind == TEXT else self.codecs[kind].preprocessor  # type: ignore[assignment]
+        if kind == TEXT:
+            return self.text  # type: ignore[return-value]
+        own: Any = self.codecs[kind] if kind in self.codecs else self.towers[name if name in self.towers else kind]
+        made: Preprocessor = own.preprocessor
         return made
 
     @property
@@ -132,8 +135,8 @@ class Unified(nn.Module):
         self.reader: Any = reader if config.contrast else reader.requires_grad_(False).eval()
         width, text = config.width, config.text
         towers = {name: self._tower(name, found) for name in config.plan.given() if (found := config.tower(name))}
-        kinds = dict.fromkeys(config.fields.values())
-        sizes = {k: config.codecs[k].sizes if k != TEXT else (text.tokens_max,) for k in kinds}  # type: ignore[union-attr]
+        sizes: dict[str, tuple[int, ...]] = {TEXT: (text.tokens_max,)} if text else {}  # type: ignore[attr-defined]
+        sizes |= {kind: codec.sizes for kind, codec in config.codecs.items()}
         self.vocabulary = Vocabulary(width, config.fields, sizes, self.codecs, towers, getattr(text, "tokenizer", None))
         self.blocks = nn.ModuleList(Block(width, config.heads, 0, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
@@ -183,15 +186,13 @@ class Unified(nn.Module):
 
     def score(self, a: Sequence[Item], b: Sequence[Item]) -> Float[Tensor, "A B"]:
         """Returns the cosine of every pair; higher fits better."""
-        found: Tensor = self.reader.score(a, b)
-        return found
+        return self.reader.score(a, b)  # type: ignore[no-any-return]
 
     def classify(
         self, items: Sequence[Item], labels: Sequence[str], prompts: Sequence[str] = ("{}",), field: str | None = None
     ) -> Float[Tensor, "N L"]:
         """Returns the probability of each label for each item, from words alone: see ``types.Classifies``."""
-        found: Tensor = self.reader.classify(items, labels, prompts, field)
-        return found
+        return self.reader.classify(items, labels, prompts, field)  # type: ignore[no-any-return]
 
     @property
     def precision(self) -> str | None:
@@ -351,8 +352,7 @@ class Unified(nn.Module):
 
 def build(config: Config) -> Unified:
     """Returns the system that ``config`` describes, with fresh weights; codecs and reader are to be filled."""
-    kinds = [kind for kind in dict.fromkeys(config.fields.values()) if kind != TEXT]
-    codecs = {kind: catalog.system_of(config.codecs[kind]).build(config.codecs[kind]) for kind in kinds}
+    codecs = {kind: catalog.system_of(codec).build(codec) for kind, codec in config.codecs.items()}
     return Unified(config, codecs, catalog.system_of(config.reader).build(config.reader))
 
 
@@ -390,8 +390,9 @@ def sized(size: str, fields: Mapping[str, str], tokenizer: Any) -> Config:
     only = {n for ways in tasks.values() for way in ways for n in way if n not in ("text", "image", "video")}
     kinds = {name: "speech" if name == "speech" else modality for name, modality in fields.items()}
     codec = catalog.module("systems", "codec")
-    codecs = {kind: codec.sized(size, {kind: fields[n]}) for n, kind in kinds.items() if kind != TEXT}
     text = catalog.module("modalities", TEXT).PREPROCESSOR(tokenizer, 64) if TEXT in kinds.values() else None
     plan = Plan(tuple(n for n in fields if n not in tasks and n not in only), tasks)
+    made = {kinds[n]: fields[n] for n in plan.written() if kinds[n] != TEXT}
+    codecs = {kind: codec.sized(size, {kind: modality}) for kind, modality in made.items()}
     reader = catalog.module("systems", "clip").sized(size, {k: fields[n] for n, k in kinds.items()}, tokenizer)
     return Config(kinds, plan, reader, codecs, text, **SIZES[size])
