@@ -4,7 +4,6 @@ python benchmarks/diorama.py demo      the demo: time, Recall@1 against the ceil
 python benchmarks/diorama.py all       trained on all pairs: every direction, and unseen shape-colour pairs
 python benchmarks/diorama.py bound     trained through text alone: the pairs that never met
 python benchmarks/diorama.py render    samples rendered per second on one core
-python benchmarks/diorama.py ship      the model of `all` in half precision, as the one that comes with the package
 python benchmarks/diorama.py centring  the modality gap, with and without a mean taken off per modality
 """
 
@@ -28,21 +27,6 @@ TRAINING = {
         *("--set", "towers.timeseries.width=256", "--set", "towers.timeseries.heads=8"),
     ],
 }
-CARD = """# diorama
-
-CLIP over text, images, audio, video and time series, learnt from scratch on Diorama, a rendered world of one to three
-objects. It knows that world alone: photographs and speech mean nothing to it.
-
-Made by `python benchmarks/diorama.py all`, then `python benchmarks/diorama.py ship`: {scenes} scenes in {minutes}
-minutes; {weights} million weights, stored in bfloat16.
-
-Recall@1 on 1,000 unseen scenes, the best possible with what both renderings tell, and Recall@1 on 1,000 scenes with
-shape-colour pairs never seen in training:
-
-| from>to | Recall@1 | ceiling | unseen pairs |
-|---|---|---|---|
-{rows}
-"""
 THROUGH_TEXT = ("text>image", "image>text", "text>video", "video>text", "text>audio", "audio>text")
 
 
@@ -195,34 +179,10 @@ def centring(model: str) -> None:
         print(json.dumps({"centring": name, "gap": float(gap), "mixed": float(np.mean(hits))}))
 
 
-def ship(model: str) -> None:
-    """Writes the trained model into the package, with its card, and says how its matrix differs from that in fp32."""
-    from intermodal.saving import load_model, save_model
-
-    loaded = load_model(model)
-    before = json.loads((Path(model).parent / "evaluated.json").read_text())
-    made = json.loads((Path(model).parent / "trained.json").read_text())
-    rows = []
-    for name, pair in before["test"]["pairs"].items():
-        novel = before["compositional"]["pairs"][name]["recall_at_1"]
-        rows.append(f"| {name} | {pair['recall_at_1']:.3f} | {pair['ceiling']:.3f} | {novel:.3f} |")
-    card = CARD.format(
-        scenes=f"{made['samples']:,}",
-        minutes=f"{made['seconds'] / 60:.0f}",
-        weights=f"{made['weights'] / 1e6:.2f}",
-        rows="\n".join(rows),
-    )
-    folder = save_model(ROOT / "src/intermodal/weights/diorama", loaded, card, half=True)
-    after = intermodal("evaluate", str(folder))["pairs"]
-    apart = max(abs(after[n]["recall_at_1"] - p["recall_at_1"]) for n, p in before["test"]["pairs"].items())
-    size = (folder / "model.safetensors").stat().st_size / 2**20
-    print(json.dumps({"ship": str(folder), "MiB": round(size, 2), "largest_change_of_recall_at_1": apart}))
-
-
 def main() -> None:
     """Runs one measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("demo", "all", "bound", "render", "centring", "ship"))
+    parser.add_argument("what", choices=("demo", "all", "bound", "render", "centring"))
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--model", default="runs/all/model")
     arguments = parser.parse_args()
@@ -232,8 +192,6 @@ def main() -> None:
         demo(out)
     elif arguments.what == "render":
         render()
-    elif arguments.what == "ship":
-        ship(arguments.model)
     elif arguments.what == "centring":
         centring(arguments.model)
     else:

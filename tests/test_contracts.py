@@ -12,13 +12,14 @@ from intermodal.testing import (
     check_codes,
     check_embeds,
     check_encoder,
+    check_predicts,
     check_preprocessor,
     check_saves,
     check_trains,
     check_translates,
 )
 from intermodal.tokenizers.word import WordTokenizer
-from intermodal.types import MODALITIES, Codes, Embeds, Translates
+from intermodal.types import MODALITIES, Codes, Embeds, Predicts, Translates
 
 FIELDS = {name: name for name in MODALITIES}
 SOURCE = Diorama("train", size=64)
@@ -75,6 +76,8 @@ def test_system_does_what_it_can_and_saves(name: str, fields: dict[str, str]) ->
         check_embeds(model, items)
     if isinstance(model, Codes):
         check_codes(model, items)
+    if isinstance(model, Predicts):
+        check_predicts(model, SAMPLES[:3])
     if isinstance(model, Translates):
         check_translates(model, items)
     check_saves(model, items)

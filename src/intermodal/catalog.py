@@ -13,7 +13,7 @@ from typing import Any
 
 from intermodal.errors import UnknownName
 
-CATALOGUED = ("adapters", "modalities", "systems", "tokenizers")
+CATALOGUED = ("adapters", "fusion", "modalities", "systems", "tokenizers")
 
 
 @cache

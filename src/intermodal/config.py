@@ -158,7 +158,8 @@ def parts_of(config: Any, path: str = "") -> dict[str, Any]:
     inside = dict(config) if isinstance(config, Mapping) else {}
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         inside = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-        if path and type(config).__module__.startswith("intermodal.systems."):
+        ours = type(config).__module__.startswith("intermodal.systems.")
+        if path and ours and type(config) is catalog.system_of(config).Config:  # and no record inside one
             found[path] = config
     for name, value in inside.items():
         found |= parts_of(value, f"{path}.{name}".lstrip("."))

@@ -39,7 +39,7 @@ def save_model(folder: str | Path, model: nn.Module, card: str = "", half: bool 
         folder: made if absent.
         model: a system built by one of ``systems/*.py``; its ``config`` is written with it.
         card: the text of ``README.md``: what it can do, measured figures, data, command.
-        half: store weights in bfloat16.
+        half: store weights in float16: half the size, 11 significant bits.
     """
     target = Path(folder)
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -51,7 +51,7 @@ def save_model(folder: str | Path, model: nn.Module, card: str = "", half: bool 
     (beside / "README.md").write_text(card or f"# A {system} model\n\nNo figures were recorded with it.\n")
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     if half:
-        state = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in state.items()}
+        state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
     save_file(state, beside / "model.safetensors")
     replace_folder(beside, target)
     return target
@@ -142,6 +142,38 @@ def load_part(model: nn.Module, path: str, name: str | Path) -> None:
     except AttributeError as error:
         raise Unsupported(f"{type(model).__name__} has no part {path!r} that could be filled from {name}") from error
     load_weights(part, _folder(name) / "model.safetensors")
+
+
+def take_weights(model: nn.Module, name: str | Path, rows: tuple[int, int] | None = None) -> list[str]:
+    """Fills ``model`` with those weights of a saved model that it has too, and returns what it did not take.
+
+    Args:
+        model: with weights of its own, which the others keep.
+        name: of a folder or a shipped model.
+        rows: sizes of the two vocabularies, theirs and ours, where ours begins with theirs: what has a row for each of
+            the one there, and of the other here, is taken too, and fills the first rows.
+
+    Raises:
+        InvalidCheckpoint: the weights cannot be read, or none is taken.
+    """
+    path = _folder(name) / "model.safetensors"
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
+    own, left = model.state_dict(), []
+    for key, value in state.items():
+        mine = own.get(key)
+        grown = mine is not None and rows is not None and (len(value.shape), *value.shape[:1]) == (mine.dim(), rows[0])
+        if mine is not None and mine.shape == value.shape:
+            mine.copy_(value)
+        elif mine is not None and grown and mine.shape == (rows[1], *value.shape[1:]):  # type: ignore[index]
+            mine[: len(value)].copy_(value)
+        else:
+            left.append(f"{key} {tuple(value.shape)}" if mine is None else f"{key}, {tuple(mine.shape)} here")
+    if len(left) == len(state):
+        raise InvalidCheckpoint(f"{path} has no weight that this model has too; give a model of the same system")
+    return left
 
 
 def _loaded(header: Mapping[str, Any], weights: Path) -> Any:

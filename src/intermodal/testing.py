@@ -14,7 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from intermodal.saving import load_model, save_model
-from intermodal.types import Batch, Codes, Embeds, Grid, Item, Preprocessor, Sample, Symbols, Trains, Translates
+from intermodal.types import (
+    Batch,
+    Codes,
+    Embeds,
+    Grid,
+    Item,
+    Predicts,
+    Preprocessor,
+    Sample,
+    Symbols,
+    Trains,
+    Translates,
+)
 
 TOLERANCE = 1e-5
 """How much a vector may differ in fp32 by what stands beside it."""
@@ -220,6 +232,29 @@ def check_translates(model: Any, items: Sequence[Item]) -> None:
         )
 
 
+def check_predicts(model: Any, samples: Sequence[Sample]) -> None:
+    """Checks that samples with any fields, all and none among them, are told of, the same alone and in any company."""
+    check(isinstance(model, Predicts), "a system must have tasks and predict(samples)")
+    read = [name for name in model.preprocessors if name not in model.tasks]
+    whole = [{name: sample[name] for name in read if name in sample} for sample in samples]
+    some = [*whole, {}, *({name: whole[0][name]} for name in whole[0])]
+    together = model.predict(some)
+    check(set(together) == set(model.tasks), "predict must tell of every task and of nothing else")
+    for name, task in model.tasks.items():
+        rows = together[name]
+        check(tuple(rows.shape) == (len(some), task.outputs), f"{name} has the shape {tuple(rows.shape)}")
+        check(bool(rows.isfinite().all()), f"{name} must be finite, also where nothing is known")
+        if task.tells != "number":
+            check(bool(((rows >= 0) & (rows <= 1)).all()), f"{name} must give probabilities")
+        if task.tells == "classes":
+            check(bool(((rows.sum(dim=1) - 1).abs() < 1e-4).all()), f"the classes of {name} must add up to 1")
+        told = model.predict(samples)[name]
+        check(bool((told == model.predict(whole)[name]).all()), f"{name} itself must not be looked at to tell it")
+        for i, sample in enumerate(some):
+            gap = float((model.predict([sample])[name][0] - rows[i]).abs().max())
+            check(gap <= TOLERANCE * max(1.0, task.scale), f"row {i} of {name} differs by {gap:.1e} alone")
+
+
 def _one_to_each(model: Translates) -> list[tuple[str, str]]:
     """Returns the first direction to each field."""
     return [(source, to) for to, source in {to: source for source, to in reversed(model.directions)}.items()]
@@ -248,6 +283,11 @@ def check_saves(model: Any, items: Sequence[Item]) -> None:
     if isinstance(model, Codes):
         same = loaded.tokens(items).values == model.tokens(items).values
         check(bool(same.all()), "the ids must survive saving, each of them")
+    if isinstance(model, Predicts):
+        fields: Sequence[str] = list(model.preprocessors)  # type: ignore[attr-defined]
+        told = [{name: item} for name in fields for item in _of_field(model, name, items)]
+        before, after = model.predict(told), loaded.predict(told)
+        check(all(bool((before[n] == after[n]).all()) for n in before), "what is told must survive saving, bit by bit")
     if isinstance(model, Translates):
         for source, to in _one_to_each(model):
             given = _of_field(model, source, items)

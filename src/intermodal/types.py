@@ -273,3 +273,20 @@ class Classifies(Protocol):
     def classify(self, items: Sequence[Item], labels: Sequence[str]) -> Float[Tensor, "N L"]:
         """Returns the probability of each label for each item."""
         ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """Tells of samples what it was trained to tell, from whichever of their fields are there."""
+
+    @property
+    def tasks(self) -> Mapping[str, Any]:
+        """The field that each task was learnt from -> its record (``decoders.tasks.Task``)."""
+        ...
+
+    def predict(self, samples: Sequence[Sample]) -> dict[str, Float[Tensor, "N _"]]:
+        """Returns for each task, in the order of the samples, the probability of each class or label, or the number.
+
+        The fields that tasks are learnt from are not looked at.
+        """
+        ...

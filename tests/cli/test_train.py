@@ -64,6 +64,29 @@ def test_saved_model_becomes_a_part_that_stays_as_it_is(
     assert f"--part codecs.image={trained}" in (tmp_path / "model" / "README.md").read_text()
 
 
+def test_a_model_starts_from_another_with_all_the_systems_inside_it(
+    trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTERMODAL_THREADS", "1")
+    monkeypatch.setattr("intermodal.cli.train.DEV_SCENES", 10)
+    monkeypatch.setattr("intermodal.cli.train.DEV_TRANSLATED", 1)
+    numbers = [part for each in ("width=16", "depth=1", "heads=2") for part in ("--set", each)]
+    shared = ["train", "unified", "--fields", "text,image", *SMALL, *numbers, "--json"]
+    words = ["--set", "plan.targets=text", "--set", "plan.each=true", "--set", "contrast=0.2"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run([*shared, "--out", str(first), "--part", f"codecs.image={trained}", *words]) == 0
+    assert set(json.loads(capsys.readouterr().out)["dev_attributes_translated"]) == {"image>text"}
+    assert run([*shared, "--out", str(second), "--start", str(first / "model")]) == 0
+    told = capsys.readouterr()
+    assert set(json.loads(told.out)["dev_attributes_translated"]) == {"image>text", "text>image"}
+    assert "not taken: nothing" in told.err
+    before, after = (load_model(folder / "model") for folder in (first, second))
+    assert after.config.codecs == before.config.codecs
+    kept = before.reader.state_dict()  # of a fresh reader, trained along in the first and kept in the second
+    assert all(torch.equal(value, kept[name]) for name, value in after.reader.state_dict().items())
+    assert f"--start {first / 'model'}" in (second / "model" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("system", "part", "message"),
     [

@@ -52,7 +52,7 @@ def test_its_weights_are_those_of_the_table_and_not_of_the_codecs() -> None:
 def test_given_texts_are_looked_up_where_written_ones_are_chosen() -> None:
     own = vocabulary()
     batch = TEXTS([s["text"] for s in SAMPLES])
-    tokens = own.tokens("text", batch).tokens
+    tokens = own.tokens("text", batch, own.read("text", batch)).tokens
     start = own.spellings[TEXT].starts[0]
     place = own.read_places((batch.values.shape[1],)) + own.marks["text"][0]
     torch.testing.assert_close(tokens - place, own.table.weight[batch.values + start])
@@ -75,7 +75,8 @@ def test_media_are_written_as_codes_and_read_back(name: str) -> None:
     assert torch.equal(back, made.values)
     assert spelt.choices.shape[1] == longest + (name == "trace")
     assert own.begun(name, spelt).shape == (3, spelt.choices.shape[1], WIDTH)
-    assert own.tokens(name, own.codecs[kind].config.preprocessor(items)).tokens.shape[1] == longest
+    batch = own.codecs[kind].config.preprocessor(items)
+    assert own.tokens(name, batch, own.read(name, batch)).tokens.shape[1] == longest
 
 
 @torch.no_grad()

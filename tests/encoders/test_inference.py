@@ -17,7 +17,7 @@ from intermodal.encoders.recurrent import RecurrentEncoder
 from intermodal.encoders.transformer import TransformerEncoder
 from intermodal.errors import Unsupported
 from intermodal.layers import linear
-from intermodal.layers.block import Block
+from intermodal.layers.block import Block, Norms
 from intermodal.layers.pooling import POOLINGS, Pooling
 from intermodal.layers.positions import Positions
 from intermodal.layers.stem import ConvolutionStem, PatchStem, SymbolStem
@@ -287,6 +287,12 @@ def test_other_encoders_run_as_they_are(precision: str) -> None:
     here = texts().present
     assert found.dtype == torch.float32
     assert float(F.cosine_similarity(found[here], expected[here]).min()) >= 0.999
+
+
+def test_blocks_that_normalise_after_run_as_they_are() -> None:
+    blocks = [Block(WIDTH, 4, norms=Norms(after=True))]
+    made = TransformerEncoder(SymbolStem(Symbols(50), WIDTH), Positions(WIDTH, (24,)), blocks, Pooling("mean", WIDTH))
+    torch.testing.assert_close(pooled(made.eval(), texts(), "fp32"), own(made, texts()), rtol=1e-5, atol=1e-5)
 
 
 def test_int8_is_refused_where_it_cannot_be_computed() -> None:

@@ -46,6 +46,21 @@ def test_every_modality_finds_every_other(library: Library) -> None:
                 assert {hit.metadata["kind"] for hit in hits} == {kind}, (asker, found)
 
 
+def test_the_newest_come_first_whatever_was_removed(tmp_path: Path) -> None:
+    made = Library.create(tmp_path / "lib", FakeModel())
+    assert made.newest() == []
+    for start in (0, 10):
+        made.add(text(n) for n in range(start, start + 10))
+        made.add([image(start, 0)])
+    assert [hit.modality for hit in made.newest(3)] == ["image", "text", "text"]
+    found = [hit.item for hit in made.newest(30, among="text")]
+    assert found == [text(n) for n in reversed(range(20))]
+    made.remove(made.newest(1)[0].id)
+    assert [hit.item for hit in made.newest(2)] == [text(19), text(18)]
+    with pytest.raises(UnknownName):
+        made.newest(among="smell")
+
+
 @pytest.mark.parametrize("asker", list(MAKERS))
 def test_the_gap_between_modalities_buries_none(library: Library, asker: str) -> None:
     for kind in KINDS:

@@ -20,8 +20,7 @@ def batch(names: list[str], rows: int = 400, absent: str = "") -> dict[str, Batc
 
 def test_free_fields_are_written_from_one_from_several_and_from_none_as_often_as_planned() -> None:
     torch.manual_seed(0)
-    seen = PLAN.drawn("text", batch(["text", "image", "audio"], 4000))
-    assert seen is not None
+    (seen,) = PLAN.drawn("text", batch(["text", "image", "audio"], 4000))
     assert set(seen) == {"image", "audio"}
     count = torch.stack(list(seen.values())).sum(dim=0)
     shares = [float((count == n).double().mean()) for n in range(3)]
@@ -32,25 +31,38 @@ def test_free_fields_are_written_from_one_from_several_and_from_none_as_often_as
 
 
 def test_what_a_row_lacks_is_not_seen() -> None:
-    seen = PLAN.drawn("text", batch(["text", "image", "audio"], absent="audio"))
-    assert seen is not None
+    (seen,) = PLAN.drawn("text", batch(["text", "image", "audio"], absent="audio"))
     assert not bool(seen["audio"].any())
     assert bool(seen["image"].any())
 
 
 def test_a_task_is_written_from_one_of_its_ways_and_whole() -> None:
     torch.manual_seed(0)
-    seen = PLAN.drawn("mask", batch(["mask", "image", "phrase", "tone", "text"]))
-    assert seen is not None
+    (seen,) = PLAN.drawn("mask", batch(["mask", "image", "phrase", "tone", "text"]))
     assert set(seen) == {"image", "phrase", "tone"}
     assert bool(seen["image"].all())
     assert bool((seen["phrase"] ^ seen["tone"]).all())
     assert 0.4 < float(seen["tone"].double().mean()) < 0.6
-    alone = PLAN.drawn("mask", batch(["mask", "image", "phrase", "tone"], absent="tone"))
-    assert alone is not None
+    (alone,) = PLAN.drawn("mask", batch(["mask", "image", "phrase", "tone"], absent="tone"))
     assert bool(alone["phrase"].all())
-    assert PLAN.drawn("mask", batch(["mask", "image"])) is None
-    assert PLAN.drawn("phrase", batch(["phrase", "image"])) is None
+    assert PLAN.drawn("mask", batch(["mask", "image"])) == []
+    assert PLAN.drawn("phrase", batch(["phrase", "image"])) == []
+
+
+def test_targets_alone_are_written_and_from_each_other_field_where_that_is_planned() -> None:
+    plan = Plan(("text", "image", "audio"), targets=("text",), each=True)
+    assert plan.written() == ("text",)
+    assert plan.directions() == (("image", "text"), ("audio", "text"))
+    here = batch(["text", "image", "audio"], rows=5, absent="audio")
+    assert plan.drawn("image", here) == []
+    seen = plan.drawn("text", here)
+    assert [list(one) for one in seen] == [["image"], ["audio"]]
+    assert bool(seen[0]["image"].all())
+    assert not bool(seen[1]["audio"].any())
+    with pytest.raises(Unsupported, match="does not write it; it writes text"):
+        plan.usable({"text": WORD}, "image")
+    with pytest.raises(UnknownName, match="smell"):
+        Plan(("text", "image"), targets=("smell",))
 
 
 def test_what_a_sample_is_written_from() -> None:

@@ -61,9 +61,11 @@ def test_files_are_added_searched_shown_and_removed(tmp_path: Path) -> None:
         assert shown.headers["content-type"] == "image/png"
         assert im.Image.open(shown.content) == im.Image.open(picture())
         assert (await client.get(f"/v1/library/items/{red['id']}")).json()["name"] == "red.png"
-        by_id = (await client.post("/v1/search", json={"id": red["id"], "top": 1})).json()["hits"]
+        by_id = (await client.post("/v1/search", json={"id": red["id"], "among": ["image"], "top": 1})).json()["hits"]
         assert by_id[0]["id"] == red["id"]
-        by_file = await client.post("/v1/search", data={"top": "1"}, files=uploads(("q.png", picture())))
+        by_file = await client.post(
+            "/v1/search", data={"top": "1", "among": "image"}, files=uploads(("q.png", picture()))
+        )
         assert by_file.json()["hits"][0]["cosine"] > 0.9
 
         stats = (await client.get("/v1/library")).json()
@@ -74,6 +76,59 @@ def test_files_are_added_searched_shown_and_removed(tmp_path: Path) -> None:
         assert len(list((path / "uploads").iterdir())) == 1
 
     asked(path, work)
+
+
+def test_the_newest_come_first_each_with_a_preview(tmp_path: Path) -> None:
+    async def work(client: httpx2.AsyncClient, app: Any) -> None:
+        assert (await client.get("/v1/library/items")).json() == {"items": []}
+        for name, data in (("a.png", picture()), ("b.wav", tone()), ("c.png", picture(colour=(0, 0, 250)))):
+            await client.post("/v1/library", files=uploads((name, data)))
+        await client.post("/v1/library", json={"items": ["a blue star"]})
+        told = (await client.get("/v1/library/items")).json()["items"]
+        assert [one["modality"] for one in told] == ["text", "image", "audio", "image"]
+        assert [one["name"] for one in told[1:]] == ["c.png", "b.wav", "a.png"]
+        assert told[0]["score"] is None
+        few = (await client.get("/v1/library/items?top=1&among=image,audio")).json()["items"]
+        assert [one["name"] for one in few] == ["c.png"]
+        assert (await client.get("/v1/library/items?among=smell")).status_code == 400
+        assert (await client.get("/v1/library/items?top=0")).status_code == 400
+
+        shown = await client.get(f"{told[1]['url'].removesuffix('media')}preview?size=32")
+        assert shown.headers["content-type"] == "image/webp"
+        assert im.Image.open(shown.content).pixels.shape == (32, 32, 3)
+        heard = (await client.get(f"{told[2]['url'].removesuffix('media')}preview?size=16")).json()
+        assert (heard["modality"], heard["seconds"], len(heard["channels"][0]["low"])) == ("audio", 1.0, 16)
+        words = (await client.get(f"/v1/library/items/{told[0]['id']}/preview")).json()
+        assert words["text"] == "a blue star"
+        assert (await client.get("/v1/library/items/x/preview")).status_code == 404
+        assert (await client.get(f"/v1/library/items/{told[0]['id']}/preview?size=9")).status_code == 400
+
+    asked(tmp_path / "library", work)
+
+
+def test_words_refine_a_picture_whether_it_is_sent_or_of_the_library(tmp_path: Path) -> None:
+    async def work(client: httpx2.AsyncClient, app: Any) -> None:
+        files = uploads(*((f"{n}.png", picture(colour=(n, 255 - n, n))) for n in (0, 90, 180)))
+        await client.post("/v1/library", files=[*files, *uploads(("tone.wav", tone()))])
+        library = app.state.collection.library
+        first, second = MODEL.embed([im.Image.open(picture()), im.Text("a blue star")]).numpy()
+        wanted = {hit.id: hit.score for hit in library.search((first + second) / 2)}
+        one = uploads(("q.png", picture()))
+        both = (await client.post("/v1/search", data={"refine": "a blue star"}, files=one)).json()["hits"]
+        assert {hit["id"]: hit["score"] for hit in both} == pytest.approx(wanted, abs=1e-4)
+        alone = (await client.post("/v1/search", files=one)).json()["hits"]
+        assert [hit["cosine"] for hit in alone] != pytest.approx([hit["cosine"] for hit in both], abs=1e-3)
+
+        id = both[0]["id"]
+        near = (library.vector(id) + second) / 2
+        wanted = {hit.id: hit.score for hit in library.search(near)}
+        part = {"type": "text", "text": "a blue star"}
+        both = (await client.post("/v1/search", json={"id": id, "refine": part})).json()["hits"]
+        assert {hit["id"]: hit["score"] for hit in both} == pytest.approx(wanted, abs=1e-4)
+        assert (await client.post("/v1/search", json={"refine": "x"})).status_code == 400
+        assert (await client.post("/v1/search", json={"id": id, "refine": 3})).status_code == 400
+
+    asked(tmp_path / "library", work)
 
 
 def test_progress_is_streamed_and_what_is_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:

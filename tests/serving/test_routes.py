@@ -111,6 +111,6 @@ def test_directions_are_those_of_the_models_and_ways_through_them() -> None:
         told = (await client.get("/v1/directions")).json()["directions"]
         assert {(one["from"], one["to"]) for one in told} == set(MODEL.directions)
         assert told[0]["by"] == ["tiny"]
-        assert all(one["modality"] == one["to"] for one in told)
+        assert all((one["from_modality"], one["modality"]) == (one["from"], one["to"]) for one in told)
 
     asked(work)

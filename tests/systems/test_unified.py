@@ -10,7 +10,7 @@ from intermodal.decoders.spelling import Spelt
 from intermodal.decoders.vocabulary import TEXT, Writer
 from intermodal.diorama.source import Diorama
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
-from intermodal.layers.packing import Asked, side_by_side
+from intermodal.layers.packing import Asked, Given, side_by_side
 from intermodal.modalities.audio import Audio
 from intermodal.modalities.image import Image
 from intermodal.modalities.text import Text
@@ -86,12 +86,17 @@ def test_writing_with_a_memory_is_what_the_loss_looks_at(to: str) -> None:
     check_memory(small().eval(), to)
 
 
+def reading(model: unified.Unified, name: str, batch: Batch) -> Given:
+    """Returns a field as it enters the blocks when it is given."""
+    return model.vocabulary.tokens(name, batch, model.vocabulary.read(name, batch))
+
+
 def check_memory(model: unified.Unified, to: str) -> None:
     """Writes a field of two samples and looks whether one pass over all of it gives the same likelihood."""
     for i, sample in enumerate(SAMPLES[:2]):
         given = {n: item for n, item in sample.items() if n != to and n in model.config.fields}
         *_, last = model.writing([given], to, Sampling(temperature=1.0, seed=i))
-        reads = {n: model.vocabulary.tokens(n, part) for n, part in model.batches([given]).items()}
+        reads = {n: reading(model, n, part) for n, part in model.batches([given]).items()}
         real = torch.ones_like(last.choices, dtype=torch.bool)
         real[:, int(last.lengths) :, 1:] = False
         spelt = Spelt(last.choices, real)
@@ -122,11 +127,20 @@ def test_the_loss_of_a_field_is_its_likelihood() -> None:
     torch.manual_seed(1)
     whole = float(model.losses(model.batches(SAMPLES))["image"])
     torch.manual_seed(1)
-    sees = [model.config.plan.drawn(n, model.batches(SAMPLES)) for n in FIELDS][FIELDS.index("image")]
-    assert sees is not None
+    (sees,) = [model.config.plan.drawn(n, model.batches(SAMPLES)) for n in FIELDS][FIELDS.index("image")]
     rows = [{n: item for n, item in s.items() if n == "image" or bool(sees[n][i])} for i, s in enumerate(SAMPLES)]
     likely = torch.cat([model.likelihood([row], "image") for row in rows])
     assert whole == pytest.approx(-float(likely.mean()) / len(FIELDS), rel=1e-4)
+
+
+@torch.no_grad()
+def test_a_field_may_be_written_from_each_other_one() -> None:
+    model = small(Plan(FIELDS, targets=("text",), each=True)).eval()
+    (found,) = model.losses(model.batches(SAMPLES)).values()
+    pairs = [{"text": s["text"], name: s[name]} for name in FIELDS if name != "text" for s in SAMPLES]
+    likely = torch.cat([model.likelihood([pair], "text") for pair in pairs])
+    assert float(found) == pytest.approx(-float(likely.mean()), rel=1e-4)
+    assert set(model.directions) == {(name, "text") for name in FIELDS if name != "text"}
 
 
 def test_a_sample_gets_the_same_alone_and_in_company() -> None:
@@ -228,7 +242,7 @@ def test_fields_of_one_kind_differ_by_what_leads_from_the_tower_and_by_their_mar
     assert set(model.vocabulary.bridges) == {"image", "text", "question"}
     batch = model.batches([{"question": Text("red"), "text": Text("red")}])
     model.vocabulary.bridges["text"].load_state_dict(model.vocabulary.bridges["question"].state_dict())
-    a, b = (model.vocabulary.tokens(n, batch[n]).tokens for n in ("question", "text"))
+    a, b = (reading(model, n, batch[n]).tokens for n in ("question", "text"))
     marks = model.vocabulary.marks
     torch.testing.assert_close(a - marks["question"][0], b - marks["text"][0])
 
@@ -242,7 +256,7 @@ def test_words_that_the_reader_does_not_know_are_read_by_the_blocks() -> None:
     model = unified.build(dataclasses.replace(config, reader=dataclasses.replace(config.reader, towers=towers))).eval()
     assert set(model.vocabulary.towers) == {"image"}
     batch = model.batches([{"text": s["text"]} for s in SAMPLES[:2]])
-    assert not model.vocabulary.tokens("text", batch["text"]).still
+    assert not reading(model, "text", batch["text"]).still
     check_memory(model, "image")
     (losses,) = {frozenset(model.train().losses(model.batches(SAMPLES)))}
     assert losses == {"image", "text"}
@@ -262,7 +276,7 @@ def test_a_tower_may_cut_media_of_one_size_into_other_patches() -> None:
     reader = dataclasses.replace(model.config.reader, towers=towers)
     other = unified.build(dataclasses.replace(model.config, reader=reader)).eval()
     batch = other.batches([SAMPLES[0], {"text": SAMPLES[1]["text"]}])["image"]
-    given = other.vocabulary.tokens("image", batch)
+    given = reading(other, "image", batch)
     assert given.mask.tolist() == [[True] * 4, [False] * 4]
     torch.testing.assert_close(
         given.tokens[0] - other.vocabulary.marks["image"][0],

@@ -86,7 +86,7 @@ def load(folder: Path) -> Clip:
         InvalidCheckpoint: a file is missing or damaged, a setting is not supported, or the weights do not fit the
             settings; lists every missing, unexpected and misshapen key.
     """
-    settings, pictures = _object(folder / "config.json"), _picture_settings(folder)
+    settings, pictures = read_object(folder / "config.json"), picture_settings(folder)
     text, image = (_tower_settings(settings, name, known) for name, known in (("text", TEXT), ("vision", IMAGE)))
     try:
         towers = {"image": _image_tower(image, pictures), "text": _text_tower(text, BPETokenizer.from_folder(folder))}
@@ -112,8 +112,12 @@ def load(folder: Path) -> Clip:
 # ---- Settings
 
 
-def _object(path: Path) -> dict[str, Any]:
-    """Returns the JSON object in a file."""
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file.
+
+    Raises:
+        InvalidCheckpoint: there is none.
+    """
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -129,7 +133,7 @@ def _tower_settings(settings: Mapping[str, Any], name: str, known: Mapping[str, 
     if not isinstance(plain, dict) or not isinstance(older, dict | None):
         raise InvalidCheckpoint(f"config.json has a {name}_config that is no object; give a whole, published folder")
     chosen = {**known, **plain} if older is None else {**plain, **known, **older}
-    if not _is(chosen["layer_norm_eps"], 1e-5):
+    if not is_number(chosen["layer_norm_eps"], 1e-5):
         raise InvalidCheckpoint(
             f"{name}_config has layer_norm_eps {chosen['layer_norm_eps']}; this package normalises with 1e-5 alone"
         )
@@ -140,7 +144,7 @@ def _tower_settings(settings: Mapping[str, Any], name: str, known: Mapping[str, 
     return chosen
 
 
-def _is(value: Any, wanted: float) -> bool:
+def is_number(value: Any, wanted: float) -> bool:
     """Returns whether a setting is this number, up to how many digits were written."""
     return isinstance(value, int | float) and math.isclose(value, wanted, rel_tol=1e-4)
 
@@ -184,7 +188,7 @@ def _image_tower(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> To
         patch,
         tuple(pictures["image_mean"]),
         tuple(pictures["image_std"]),
-        _fit(pictures, side),
+        fit_of(pictures, side),
         RESIZES[pictures["resample"]],
         "pillow",
     )
@@ -205,21 +209,29 @@ def _sizes(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _picture_settings(folder: Path) -> dict[str, Any]:
-    """Returns how pictures are prepared, every step checked that is not followed."""
+def picture_settings(folder: Path, known: Mapping[str, Any] = PICTURES) -> dict[str, Any]:
+    """Returns how pictures are prepared, every step checked that is not followed.
+
+    Args:
+        folder: a published one.
+        known: what holds where its file does not say.
+
+    Raises:
+        InvalidCheckpoint: the file cannot be read, or has a step that is not followed; names it.
+    """
     path = folder / "preprocessor_config.json"
     if not path.exists() and (folder / "processor_config.json").exists():
         path = folder / "processor_config.json"
-    found = _object(path)
+    found = read_object(path)
     found = found.get("image_processor", found)
     found = found if isinstance(found, dict) else {}
-    settings = {**PICTURES, **{k: v for k, v in found.items() if k in PICTURES and v is not None}}
+    settings = {**known, **{k: v for k, v in found.items() if k in known and v is not None}}
     for name in ("do_resize", "do_rescale", "do_normalize"):
         if settings[name] is not True:
             raise InvalidCheckpoint(
                 f"{path} has {name} {settings[name]}; pictures are always resized and normalised here"
             )
-    if not _is(settings["rescale_factor"], 1 / 255):
+    if not is_number(settings["rescale_factor"], 1 / 255):
         raise InvalidCheckpoint(
             f"{path} has rescale_factor {settings['rescale_factor']}; colours here are 0 to 1 (1/255)"
         )
@@ -233,8 +245,12 @@ def _picture_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _fit(pictures: Mapping[str, Any], side: int) -> str:
-    """Returns how a picture gets square: resized and cropped, or squeezed."""
+def fit_of(pictures: Mapping[str, Any], side: int) -> str:
+    """Returns how a picture gets square: resized and cropped, or squeezed.
+
+    Raises:
+        InvalidCheckpoint: it becomes no square of ``side``.
+    """
     size, crop = pictures["size"], pictures["crop_size"]
     size = {"shortest_edge": size} if isinstance(size, int) else size
     crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
@@ -262,7 +278,7 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").exists():
         return [folder / "model.safetensors"]
     if index.exists():
-        names = sorted(set(_object(index).get("weight_map", {}).values()))
+        names = sorted(set(read_object(index).get("weight_map", {}).values()))
         absent = [name for name in names if Path(name).name != name or not (folder / name).exists()]
         if absent or not names:
             raise InvalidCheckpoint(f"{index} names files that {folder} does not hold: {', '.join(absent) or '(none)'}")

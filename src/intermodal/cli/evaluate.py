@@ -8,6 +8,9 @@ import typer
 
 from intermodal.cli.console import JSON, bar, finish, say, table
 
+MEASURED = 2_000
+"""Samples, at most and evenly spaced, that subsets of fields are measured on, unless told otherwise."""
+
 
 def command(
     model: Annotated[str, typer.Argument(help="Folder of a saved model, or a shipped one's name.")],
@@ -24,19 +27,26 @@ def command(
     translate: Annotated[
         bool, typer.Option("--translate", help="Translate every field into every other and read the results back.")
     ] = False,
-    samples: Annotated[int, typer.Option(help="Only so many samples of diorama; 0 for the whole split.")] = 0,
+    samples: Annotated[int, typer.Option(help="Only so many samples (diorama, subsets of fields); 0 for all.")] = 0,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a model that joins fields: one that was trained on fewer of them; repeatable."),
+    ] = None,
+    singles: Annotated[
+        Path | None,
+        typer.Option(help="Of a model that joins fields: train one for each field into this folder, tuned on dev."),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="With --singles: of each training.")] = 1.0,
     candidates: Annotated[int, typer.Option(help="With --translate: how many to choose the best from.")] = 1,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report here.")] = None,
     json: bool = JSON,
 ) -> None:
-    """Measure a model: every field searched with every other or translated into it, or names of things."""
+    """Measure a model: every field searched with every other or translated into it, names, subsets of fields."""
     from intermodal import runtime
     from intermodal.data.sources import open_source
     from intermodal.errors import InvalidValue
-    from intermodal.evaluation.protocols import probe as linear
-    from intermodal.evaluation.protocols import zero_shot
     from intermodal.saving import load_model
-    from intermodal.types import Codes, Embeds, Translates
+    from intermodal.types import Codes, Embeds, Predicts, Translates
 
     if bool(classify) + bool(probe) + bool(alignment or (report and not translate)) + translate > 1:
         raise InvalidValue(
@@ -51,20 +61,42 @@ def command(
     if translate or (isinstance(loaded, Translates) and not isinstance(loaded, Embeds) and not other):
         _translations(loaded, model, _rendered(loaded, data, split, size), asked, candidates, report, json)
         return
+    if isinstance(loaded, Predicts) and not other:
+        _subsets(loaded, model, (data, split, samples), asked, list(beside or []), (singles, minutes), json)
+        return
     source = open_source(data, split, **size)
     if isinstance(loaded, Codes) and not isinstance(loaded, Embeds):
         _codec(model, loaded, source, data, json)
-    elif classify:
-        result = {"model": model, **zero_shot(loaded, source, classify, label_field, prompt or ["{}"])}
-        finish(result, json, f"{_named(result)} from words alone ({data}, {split})")
-    elif probe:
-        with bar("embedding") as progress:
-            found = linear(loaded, open_source(data, "train"), source, probe, label_field, progress=progress.update)
-        result = {"model": model, **found}
-        trained = f"by a linear probe on {found['train_items']} training items"
-        finish(result, json, f"{_named(result)} {trained} ({data}, {split})")
+    elif other and not alignment:
+        ways = (classify, probe, label_field, prompt or ["{}"])
+        _names_told(loaded, model, source, (data, split), ways, json)
     else:
         _search(loaded, model, source, asked, alignment, report, json)
+
+
+def _names_told(
+    model: Any,
+    name: str,
+    source: Any,
+    where: tuple[str, str],
+    ways: tuple[str, str, str, list[str]],
+    json: bool,
+) -> None:
+    """Measures how often items of a field get their label's name: from words alone, or by a linear probe."""
+    from intermodal.data.sources import open_source
+    from intermodal.evaluation.protocols import probe as linear
+    from intermodal.evaluation.protocols import zero_shot
+
+    (data, split), (classify, probe, label_field, prompts) = where, ways
+    if classify:
+        result = {"model": name, **zero_shot(model, source, classify, label_field, prompts)}
+        finish(result, json, f"{_named(result)} from words alone ({data}, {split})")
+        return
+    with bar("embedding") as progress:
+        found = linear(model, open_source(data, "train"), source, probe, label_field, progress=progress.update)
+    result = {"model": name, **found}
+    trained = f"by a linear probe on {found['train_items']} training items"
+    finish(result, json, f"{_named(result)} {trained} ({data}, {split})")
 
 
 def _search(
@@ -182,6 +214,71 @@ def _codec(name: str, model: Any, source: Any, data: str, json: bool) -> None:
             f"scenes (in the originals {before['attribute_accuracy']:.2%} and {before['scene_accuracy']:.2%})"
         )
     finish(result, json, "\n".join(lines))
+
+
+def _subsets(
+    model: Any,
+    name: str,
+    where: tuple[str, str, int],
+    fields: list[str] | None,
+    beside: list[str],
+    singles: tuple[Path | None, float],
+    json: bool,
+) -> None:
+    """Measures what is told from every subset of the fields and in noise, beside models of fewer fields."""
+    from intermodal.data.sources import open_source
+    from intermodal.evaluation.subsets import against, by_subset, told
+    from intermodal.saving import load_model
+    from intermodal.training.singles import train_singles
+
+    data, split, limit = where
+    read = [field for field in model.preprocessors if field not in model.tasks and (not fields or field in fields)]
+    folder, minutes = singles
+    if folder:
+        with bar("training for single fields") as progress:
+            beside = beside + list(map(str, train_singles(model, data, folder, minutes, say, progress.update)))
+    others = [load_model(folder) for folder in beside]
+    result: dict[str, Any] = {"model": name, "tasks": {}}
+    for of, task in model.tasks.items():
+        wanted = (read, of, task, limit or MEASURED)
+        test = told(open_source(data, split, fields=[*read, of]), *wanted)
+        with bar("subsets") as progress:
+            found = by_subset(model, test, read, of, progress=progress.update)
+        if others:
+            dev = told(open_source(data, "dev", fields=[*read, of]), *wanted)
+            models = {tuple(f for f in read if f in other.preprocessors): other for other in others}
+            found |= against(models, dev, test, of)
+        result["tasks"][of] = found | {"about": dict(test.about)}
+    finish(result, json, "\n\n".join(subsets_text(of, found) for of, found in result["tasks"].items()))
+
+
+def subsets_text(name: str, found: dict[str, Any]) -> str:
+    """Returns as text what is told of a task from each subset of the fields, and in noise."""
+    metric, beside = found["metric"], found.get("alone", {})
+    rows = []
+    for subset, figures in found["subsets"].items():
+        other = beside.get(subset)
+        rows.append([subset, f"{100 * figures[metric]:.1f}", f"{100 * other[metric]:.1f}" if other else "-"])
+    if "late" in found:
+        late = found["late"]
+        weights = ", ".join(f"{field} {weight:g}" for field, weight in late["weights"].items())
+        rows.append([f"late fusion, {late['rule']} of {weights}", "-", f"{100 * late[metric]:.1f}"])
+    about = found["about"]
+    title = f"{name}: {metric} in %, {about['name']} {about['split']}, {found['count']} samples"
+    lines = [title, "", table(rows, ["read", "this model", "trained on it alone"])]
+    if found["noise"]:
+        shares = list(next(iter(found["noise"].values()))["all"])
+        noisy = [
+            [field if kind == "all" else f"{field}, alone", *(f"{100 * each[kind][share]:.1f}" for share in shares)]
+            for field, each in found["noise"].items()
+            for kind in ("all", "alone")
+        ]
+        lines += ["", "The same of all fields, with so much noise in one:", ""]
+        lines += [table(noisy, ["noise in", *(f"{100 * float(share):g} %" for share in shares)])]
+    if "changes_without" in found:
+        shown = ", ".join(f"{field} {100 * share:.1f} %" for field, share in found["changes_without"].items())
+        lines += ["", f"Another class is told without: {shown}"]
+    return "\n".join(lines)
 
 
 def _named(result: dict[str, Any]) -> str:

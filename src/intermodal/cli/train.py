@@ -31,6 +31,7 @@ class Job:
         parts: dotted path -> saved model that becomes this part.
         batch: samples per batch.
         resume: from the newest checkpoint.
+        start: saved model that this one starts from; empty for fresh weights.
         changes: overrides by dotted path; those of the loop begin with ``train.``.
     """
 
@@ -42,6 +43,7 @@ class Job:
     parts: Mapping[str, str] = field(default_factory=dict)
     batch: int = 128
     resume: bool = False
+    start: str = ""
     changes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -53,6 +55,9 @@ def command(
     fields: Annotated[str, typer.Option(help="Only these fields of the data, with commas.")] = "",
     batch: Annotated[int, typer.Option(help="Samples per batch.")] = 128,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in --out.")] = False,
+    start: Annotated[
+        str, typer.Option(help="Start with the weights of a saved model, as far as they fit; says which do not.")
+    ] = "",
     part: Annotated[
         list[str] | None,
         typer.Option(help="Take in a saved model, config and weights: codecs.image=runs/codec/model; repeatable."),
@@ -74,7 +79,7 @@ def command(
     chosen = tuple(f for f in fields.split(",") if f)
     parts = settings(part or [], "--part", "codecs.image=runs/codec/model")
     with joined() as among:
-        result = train(Job(system, out, data, size, chosen, parts, batch, resume, settings(change or [])))
+        result = train(Job(system, out, data, size, chosen, parts, batch, resume, start, settings(change or [])))
     if not among.first:
         return
     lines = [
@@ -104,7 +109,7 @@ def train(job: Job) -> dict[str, Any]:
     options: Options = override({"train": Options()}, ours)["train"]
     source = open_source(job.data, "train", fields=job.fields or None)
     runtime.seed(options.seed)
-    model = _built(job, source).to(runtime.device())
+    model = _built(job, source, tell).to(runtime.device())
     fields = job.fields
     if set(model.preprocessors) < set(source.fields):  # what it does not take need not be read
         fields = tuple(model.preprocessors)
@@ -126,28 +131,38 @@ def train(job: Job) -> dict[str, Any]:
     result = _result(end, model, dict(measured))
     result |= {"system": job.system, "data": job.data, "model": str(job.out / "model")}
     if first:
-        save_model(job.out / "model", model, _card(result, job.parts, options.seed))
+        save_model(job.out / "model", model, _card(result, job, options.seed))
     return result
 
 
-def _built(job: Job, source: Any) -> Any:
-    """Returns the model, fresh but for the parts that are taken from saved models.
+def _built(job: Job, source: Any, tell: Callable[[str], None]) -> Any:
+    """Returns the model, fresh but for what is taken from saved models; what of them is not taken is told.
 
     Raises:
         InvalidValue: a part that is frozen is not given, so that it would stay as it is drawn.
     """
     from intermodal.config import parts_of, to_dict
-    from intermodal.saving import build_from, load_part, saved_config
-    from intermodal.training.recipe import recipe
+    from intermodal.saving import build_from, load_part, saved_config, take_weights
+    from intermodal.training.recipe import recipe, tokenizer_of
 
     saved = {path: saved_config(name) for path, name in job.parts.items()}
     changes = {k: v for k, v in job.changes.items() if not k.startswith("train.")}
-    config = recipe(job.system, source, job.size, job.fields or None, changes, saved)
+    start = saved_config(job.start) if job.start else None
+    config = recipe(job.system, source, job.size, job.fields or None, changes, saved, start)
+    taken = {p: c for p, c in parts_of(start).items() if p in parts_of(config) and p not in saved} if start else {}
+    if taken:  # whole systems inside the one that it starts from
+        config = recipe(job.system, source, job.size, job.fields or None, changes, saved | taken, start)
     model = build_from({"system": job.system, "config": to_dict(config)})
+    if start is not None:
+        words = [tokenizer_of(one) for one in (start, config)]
+        rows = None if None in words else (words[0].vocab_size, words[1].vocab_size)
+        left = take_weights(model, job.start, rows)
+        tell(f"started from {job.start}; not taken: {', '.join(left) or 'nothing'}")
     for path, name in job.parts.items():
         load_part(model, path, name)
     for path, part in parts_of(config).items():
-        if path not in job.parts and not any(p.requires_grad for p in model.get_submodule(path).parameters()):
+        given = path in job.parts or path in taken
+        if not given and not any(p.requires_grad for p in model.get_submodule(path).parameters()):
             kind = type(part).__module__.rpartition(".")[2]
             raise InvalidValue(
                 f"{path} of {job.system} is a {kind} that is trained before and not given: train one and give its "
@@ -179,12 +194,13 @@ def _dev(
 ) -> Callable[[int], dict[str, float]] | None:
     """Returns what measures a model on the dev split and keeps it in ``measured``; None without such a split.
 
-    A model that embeds is measured by Recall@1, a codec by what it keeps, a translator by what is read back of its
-    translations, where the data knows its scenes; a model that does none of these is not measured.
+    A model that embeds is measured by Recall@1, a codec by what it keeps, one that joins fields by what it tells from
+    each subset of them, a translator by what is read back of its translations, where the data knows its scenes, one
+    that learns from questions by its answers; a model that does none of these is not measured.
     """
     from intermodal.data.sources import open_source
     from intermodal.errors import InvalidData, UnknownName
-    from intermodal.types import Codes, Embeds, Translates
+    from intermodal.types import Answers, Codes, Embeds, Predicts, Translates
 
     size = {"size": DEV_SCENES} if data == "diorama" else {}
     try:
@@ -196,6 +212,10 @@ def _dev(
         ways["recall_at_1"] = _found
     if isinstance(model, Codes):
         ways["kept"] = _kept
+    if isinstance(model, Predicts):
+        ways["told"] = _told
+    if isinstance(model, Answers) and model.config.roles.question:  # type: ignore[attr-defined]
+        ways["answered"] = _answered
     if isinstance(model, Translates) and hasattr(source, "scenes"):
         ways["attributes_translated"] = _translated
     if not ways:
@@ -232,6 +252,37 @@ def _found(model: Any, source: Any) -> dict[str, float]:
     return {name: pair["recall_at_1"] for name, pair in any_to_any(model, source)["pairs"].items()}
 
 
+def _answered(model: Any, source: Any) -> dict[str, float]:
+    """Returns the share of some questions that is answered right, in all and by kind where the data knows kinds."""
+    from intermodal.evaluation.answers import answer_accuracy
+
+    roles, index = model.config.roles, range(min(len(source), DEV_SCENES))
+    asked = [question.kind for question in source.asked(index, roles.question)] if hasattr(source, "asked") else []
+    rows = [
+        (sample, asked[i] if asked else "any")
+        for i, sample in zip(index, source.samples(index), strict=True)
+        if roles.question in sample and roles.answer in sample
+    ]
+    if not rows:
+        return {}
+    samples, kinds = zip(*rows, strict=True)
+    given = model.answers(samples, [sample[roles.question].text for sample in samples])
+    found = answer_accuracy(given, [sample[roles.answer].text for sample in samples], kinds)
+    return {name: found[f"{name}_accuracy"] for name in ("answer", *sorted(set(kinds)))}
+
+
+def _told(model: Any, source: Any) -> dict[str, float]:
+    """Returns what is told right of each task from every subset of the fields."""
+    from intermodal.evaluation.subsets import by_subset, told
+
+    read = [name for name in model.preprocessors if name not in model.tasks]
+    found: dict[str, float] = {}
+    for name, task in model.tasks.items():
+        measured = by_subset(model, told(source, read, name, task), read, name, noise=())
+        found |= {f"{name}.{s}": each[measured["metric"]] for s, each in measured["subsets"].items()}
+    return found
+
+
 def _kept(model: Any, source: Any) -> dict[str, float]:
     """Returns what a codec keeps, and what is still read in it where the data knows its scenes."""
     from intermodal.evaluation.codes import keeps
@@ -242,11 +293,12 @@ def _kept(model: Any, source: Any) -> dict[str, float]:
     return figures | {name: read[name] for name in ("attribute_accuracy", "scene_accuracy") if name in read}
 
 
-def _card(result: dict[str, Any], parts: Mapping[str, str], seed: int) -> str:
+def _card(result: dict[str, Any], job: Job, seed: int) -> str:
     """Returns the model card of a trained model."""
     lines = [f"- {name}: {value}" for name, value in result.items()]
     system, data, model = result["system"], result["data"], result["model"]
-    given = "".join(f" --part {path}={name}" for path, name in parts.items())
+    given = "".join(f" --part {path}={name}" for path, name in job.parts.items())
+    given += f" --start {job.start}" if job.start else ""
     return (
         f"# {system} trained on {data}\n\nMade by `intermodal train {system} --data {data}{given}`, seed {seed}. "
         f"Figures of the run:\n\n" + "\n".join(lines) + "\n\nWhat it can do is measured by "

@@ -28,7 +28,7 @@ from intermodal.decoders.spelling import (
 )
 from intermodal.layers.packing import Given
 from intermodal.layers.positions import Positions
-from intermodal.types import Batch
+from intermodal.types import Batch, Encoded
 
 TEXT = "text"
 """The kind of fields that are words; every other kind has a codec."""
@@ -102,20 +102,30 @@ class Vocabulary(nn.Module):
         """Returns whether fields of a kind have no fixed length."""
         return kind == TEXT or not self.codecs[kind].positions
 
-    def tokens(self, name: str, batch: Batch) -> Given:
-        """Returns a field as it enters the transformer when it is given."""
-        mark = self.marks[name][0]
+    def read(self, name: str, batch: Batch) -> Encoded | None:
+        """Returns what the tower of a field makes of it; None of words that are looked up in the table."""
         if name not in self.towers:
-            places: Any = self.read_places
-            x = self.table(batch.values + self.spellings[TEXT].starts[0]) + places(batch.values.shape[1:])
-            return Given(x + mark, batch.mask)
-        found = self.towers[name][0](self.cut(name, batch))
-        return Given(self.bridges[name](found.tokens) + mark, found.mask, still=True)
+            return None
+        tower, count = self.towers[name]
+        # the codec's patches may be others than the tower's, where media are of one size
+        mask = batch.present[:, None].expand(-1, count) if count else batch.mask
+        found: Encoded = tower(Batch(batch.values, mask))
+        return found
 
-    def cut(self, name: str, batch: Batch) -> Batch:
-        """Returns a batch of the codec's patches with a mask of the tower's."""
-        count = self.towers[name][1]
-        return Batch(batch.values, batch.present[:, None].expand(-1, count)) if count else batch
+    def tokens(self, name: str, batch: Batch, read: Encoded | None) -> Given:
+        """Returns a field as it enters the transformer when it is given.
+
+        Args:
+            name: of the field.
+            batch: of the field.
+            read: what ``read`` gave.
+        """
+        mark = self.marks[name][0]
+        if read is not None:
+            return Given(self.bridges[name](read.tokens) + mark, read.mask, still=True)
+        places: Any = self.read_places
+        x = self.table(batch.values + self.spellings[TEXT].starts[0]) + places(batch.values.shape[1:])
+        return Given(x + mark, batch.mask)
 
     @torch.no_grad()
     def spelt(self, name: str, batch: Batch) -> Spelt:

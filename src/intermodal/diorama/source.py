@@ -10,7 +10,7 @@ from intermodal.diorama.pointing import Pointed, pointed
 from intermodal.diorama.questions import Question
 from intermodal.diorama.restyling import draw_restyling
 from intermodal.diorama.scene import CARRIES, SPLITS, Scenes, draw_scenes
-from intermodal.diorama.tasks import TASK_VOCABULARY, TASKS, draw_asked, render_tasks
+from intermodal.diorama.tasks import CHOICES, TASK_VOCABULARY, TASKS, draw_asked, render_tasks
 from intermodal.errors import InvalidValue, MissingExtra, UnknownName
 from intermodal.modalities.audio import Audio
 from intermodal.modalities.image import Image
@@ -105,6 +105,10 @@ class Diorama:
             UnknownName: another field.
         """
         return draw_asked(field, *self._drawn(index), self._variation)
+
+    def choices(self, field: str) -> tuple[str, ...]:
+        """Returns every answer that the field ``answer`` or ``clip_answer`` can hold; empty for another field."""
+        return CHOICES.get(field, ())
 
     def pointed(self, index: Sequence[int]) -> list[Pointed]:
         """Returns the objects that phrase, mask and tone of samples ``index`` are about, with their boxes."""

@@ -24,7 +24,7 @@ from intermodal.diorama.questions import (
     draw_questions,
     kinds_answerable_from,
 )
-from intermodal.diorama.scene import Scenes
+from intermodal.diorama.scene import MOTIONS, Scenes
 from intermodal.diorama.sounds import RATE_HZ
 from intermodal.errors import UnknownName
 from intermodal.modalities.audio import Audio
@@ -47,6 +47,9 @@ TASKS = {
 
 ASKING = {"question": kinds_answerable_from("image"), "clip_question": KINDS}
 """The fields with questions, and the kinds of them."""
+
+CHOICES = {"answer": tuple(each for each in ANSWERS if each not in MOTIONS), "clip_answer": ANSWERS}
+"""The fields with answers, and every answer that there is in them."""
 
 _ANSWERED = {"answer": "question", "clip_answer": "clip_question"}
 _POINTING = frozenset(("phrase", "mask", "tone"))

@@ -121,8 +121,8 @@ def _places(encoder: nn.Module) -> tuple[tuple[int, int], ...]:
 def _is_known(encoder: nn.Module) -> bool:
     """Returns whether the encoder can be prepared."""
     return isinstance(encoder, TransformerEncoder) and all(
-        type(block) is Block and not block.has_context and block.activation in (F.gelu, quick_gelu)
-        for block in encoder.blocks
+        type(each) is Block and not (each.has_context or each.norms.after) and each.activation in (F.gelu, quick_gelu)
+        for each in encoder.blocks
     )
 
 

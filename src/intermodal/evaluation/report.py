@@ -31,7 +31,6 @@ def write_report(
     log: Sequence[Mapping[str, Any]] = (),
     examples: int = 2,
     notes: Sequence[str] = (),
-    more: Sequence[str] = (),
 ) -> Path:
     """Writes the report and returns its path.
 
@@ -44,7 +43,6 @@ def write_report(
         log: lines of the training log; their losses become curves.
         examples: queries shown for each field.
         notes: sentences under the title.
-        more: further parts of the page, as HTML.
     """
     parts = opening(title, result, notes)
     parts.append(f'<h2>Any to any</h2>{_EXPLAINED}<div class="scroll">{matrix_html(result)}</div>')
@@ -52,7 +50,7 @@ def write_report(
         parts += ["<h2>Learning</h2>", f'<div class="curves">{curves_svg(log)}</div>']
     parts.append("<h2>Found</h2><p>Outlined: the query. Beside it the three best of another field.</p>")
     parts += _examples(vectors, source, examples)
-    return write_page(path, title, [*parts, *more])
+    return write_page(path, title, parts)
 
 
 def opening(title: str, result: Mapping[str, Any], notes: Sequence[str]) -> list[str]:

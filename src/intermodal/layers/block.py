@@ -1,10 +1,11 @@
 """The one transformer block: attends to itself, then, if it was built for a second stream, to that, then thinks.
 
 Source: Vaswani et al. 2017, arXiv 1706.03762, figure 1, with the normalisation first as in Xiong et al. 2020,
-arXiv 2002.04745.
+arXiv 2002.04745, or after each sum as in the paper itself and in BERT.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -21,6 +22,19 @@ def quick_gelu(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gelu": quick_gelu}
 
 
+@dataclass(frozen=True)
+class Norms:
+    """Where a block normalises, and how.
+
+    Attributes:
+        after: each sum with its residual branch, instead of what enters the branch.
+        epsilon: added to the variance.
+    """
+
+    after: bool = False
+    epsilon: float = 1e-5
+
+
 class Block(nn.Module):
     """One layer of a transformer; with ``context_width`` it has a second, crossed attention."""
 
@@ -32,6 +46,8 @@ class Block(nn.Module):
         dropout: float = 0.0,
         activation: str = "gelu",
         context_width: int | None = None,
+        norms: Norms = Norms(),
+        attends_self: bool = True,
     ) -> None:
         """Builds a block of ``width``.
 
@@ -42,15 +58,18 @@ class Block(nn.Module):
             dropout: of each residual branch.
             activation: one of ``ACTIVATIONS``.
             context_width: width of a second sequence that is attended to; None where there is none.
+            norms: where it normalises, and how.
+            attends_self: False for a block that attends to the second sequence alone.
         """
         super().__init__()
-        self.norm_self = nn.LayerNorm(width)
-        self.attend_self = Attention(width, heads)
+        self.norms, self.attends_self, self.has_context = norms, attends_self, context_width is not None
+        if attends_self:
+            self.norm_self = nn.LayerNorm(width, norms.epsilon)
+            self.attend_self = Attention(width, heads)
         if context_width is not None:
-            self.norm_cross = nn.LayerNorm(width)
+            self.norm_cross = nn.LayerNorm(width, norms.epsilon)
             self.attend_cross = Attention(width, heads, context_width)
-        self.has_context = context_width is not None
-        self.norm_mlp = nn.LayerNorm(width)
+        self.norm_mlp = nn.LayerNorm(width, norms.epsilon)
         inner = mlp_width or 4 * width
         self.mlp_in = nn.Linear(width, inner)
         self.mlp_out = nn.Linear(inner, width)
@@ -65,12 +84,16 @@ class Block(nn.Module):
         context_mask: Bool[Tensor, "B S"] | None = None,
         causal: bool = False,
     ) -> Float[Tensor, "B T D"]:
-        """Returns the tokens after this layer; masks are True where a token is real."""
-        x = x + self.dropout(self.attend_self(self.norm_self(x), mask, causal=causal))
+        """Returns the tokens after this layer; masks are True where a token is real.
+
+        A row whose second stream has no real token gathers nothing from it.
+        """
+        drop, after = self.dropout, self.norms.after
+        if self.attends_self:
+            x = added(x, self.norm_self, lambda y: drop(self.attend_self(y, mask, causal=causal)), after)
         if self.has_context and context is not None:
-            x = x + self.dropout(self.attend_cross(self.norm_cross(x), context_mask, context))
-        after: Tensor = x + self.dropout(self.mlp_out(self.activation(self.mlp_in(self.norm_mlp(x)))))
-        return after
+            x = added(x, self.norm_cross, lambda y: drop(crossed(self.attend_cross, y, context, context_mask)), after)
+        return added(x, self.norm_mlp, lambda y: drop(self.mlp_out(self.activation(self.mlp_in(y)))), after)
 
     def extend(self, x: Float[Tensor, "B T D"], gather: Gather) -> Float[Tensor, "B T D"]:
         """Returns the tokens after this layer, where someone else knows what each sees: see ``Attention.extend``."""
@@ -81,3 +104,24 @@ class Block(nn.Module):
     def keys_values(self, x: Float[Tensor, "B S D"]) -> tuple[Float[Tensor, "B H S E"], Float[Tensor, "B H S E"]]:
         """Returns the keys and values of tokens that are seen in this layer and do not go through it."""
         return self.attend_self.keys_values(self.norm_self(x))
+
+
+def added(
+    x: Float[Tensor, "B T D"], norm: nn.Module, branch: Callable[[Tensor], Tensor], after: bool
+) -> Float[Tensor, "B T D"]:
+    """Returns the sum of tokens and what a branch makes of them, normalised before the branch or after the sum."""
+    if after:
+        normed: Tensor = norm(x + branch(x))
+        return normed
+    return x + branch(norm(x))
+
+
+def crossed(
+    attend: Attention,
+    x: Float[Tensor, "B T D"],
+    context: Float[Tensor, "B S E"],
+    mask: Bool[Tensor, "B S"] | None = None,
+) -> Float[Tensor, "B T D"]:
+    """Returns what each token gathers of a second stream; zero in a row where that has no real token."""
+    gathered: Tensor = attend(x, mask, context)
+    return gathered if mask is None else gathered * mask.any(dim=1)[:, None, None]

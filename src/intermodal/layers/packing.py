@@ -4,14 +4,17 @@ Products run over all tokens together; attention runs stretch by stretch, so tha
 neither may see the other.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from intermodal.layers.attention import attend
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Asked:
 
 
 def side_by_side(
-    blocks: Iterable[nn.Module], given: Mapping[str, Given], asked: Mapping[str, Asked]
-) -> dict[str, Float[Tensor, "B _ D"]]:
+    blocks: Iterable[nn.Module], given: Mapping[str, Given], asked: Mapping[Name, Asked]
+) -> dict[Name, Float[Tensor, "B _ D"]]:
     """Returns what the blocks make of each asked stretch.
 
     A token that is not real sees itself, so that whatever comes of it is finite; nothing else sees it.

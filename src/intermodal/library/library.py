@@ -248,6 +248,21 @@ class Library:
         """
         return as_hit(self._row(id, HIT_COLUMNS), nan, nan, self._store)
 
+    def newest(self, top: int = 10, among: str | Sequence[str] | None = None) -> list[Hit]:
+        """Returns about the items that were added last, the newest first; merged parts of the store keep no order.
+
+        Args:
+            top: how many.
+            among: modality or modalities; None for all.
+
+        Raises:
+            UnknownName: there is no such modality.
+        """
+        from intermodal.library.view import newest
+
+        rows = newest(self._store.snapshot(), _chosen(among), top)
+        return [as_hit(row, nan, nan, self._store) for row in rows]
+
     def vector(self, id: str) -> "Float[np.ndarray, ' D']":
         """Returns the vector of one item.
 

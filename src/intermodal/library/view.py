@@ -125,6 +125,19 @@ def modalities(snapshot: Snapshot) -> dict[str, int]:
     return dict(sorted((str(pair["values"]), int(pair["counts"])) for pair in counts.to_pylist()))
 
 
+def newest(snapshot: Snapshot, among: Sequence[str], top: int) -> list[Mapping[str, Any]]:
+    """Returns the last rows of these modalities, the newest first; no more parts are read than that takes."""
+    found: list[Mapping[str, Any]] = []
+    for part in reversed(snapshot.parts()):
+        if len(found) >= top:
+            break
+        table = pa.Table.from_batches(list(snapshot.read(part, HIT_COLUMNS))) if part.rows else None
+        if table is not None and len(table):
+            mine = table.filter(pc.is_in(table.column("modality"), pa.array(list(among))))
+            found += reversed(mine.slice(max(0, len(mine) - (top - len(found)))).to_pylist())
+    return found
+
+
 def _sample(blocks: Sequence[Block], modality: str) -> Float[np.ndarray, "N D"]:
     """Returns the vectors of the rows of a modality whose draws are the smallest."""
     mine = [(block, block.live()) for block in blocks if block.modality == modality]

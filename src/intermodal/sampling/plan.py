@@ -28,17 +28,24 @@ class Plan:
     Attributes:
         free: fields that are translated into each other.
         tasks: other fields -> the sets of fields that each is written from.
+        targets: the free fields that are written; none named: all of them.
+        each: in training a free field is written from each other one alone, in every row; otherwise once, as follows.
         single: share of the training rows in which a free field is written from one other, else from any number.
         alone: share in which it is written from none.
     """
 
     free: tuple[str, ...] = ()
     tasks: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
+    each: bool = False
     single: float = 0.6
     alone: float = 0.04
 
     def __post_init__(self) -> None:
         """Checks the shares."""
+        for name in self.targets:
+            if name not in self.free:
+                raise UnknownName("free field of the plan", name, self.free)
         if min(self.single, self.alone) < 0 or self.single + self.alone > 1:
             raise InvalidValue(
                 f"single {self.single} and alone {self.alone} are shares that make at most 1 together; change one"
@@ -54,12 +61,12 @@ class Plan:
 
     def written(self) -> tuple[str, ...]:
         """Returns the fields that are written."""
-        return (*self.free, *self.tasks) if len(self.free) > 1 else tuple(self.tasks)
+        return (*(self.targets or self.free), *self.tasks) if len(self.free) > 1 else tuple(self.tasks)
 
     def directions(self) -> tuple[tuple[str, str], ...]:
         """Returns the (from, to) pairs of fields of which one is enough for the other."""
         alone = [(way[0], to) for to, ways in self.tasks.items() for way in ways if len(way) == 1]
-        return (*((a, b) for a in self.free for b in self.free if a != b), *alone)
+        return (*((a, b) for a in self.free for b in self.targets or self.free if a != b), *alone)
 
     def usable(self, sample: Sample, to: str) -> Sample:
         """Returns what of a sample the field ``to`` is written from: nothing, of an empty sample and a free field.
@@ -84,25 +91,32 @@ class Plan:
             wanted = " or ".join(" with ".join(way) for way in self.tasks[to])
         raise Unsupported(f"{to!r} is written from {wanted}; the sample has {', '.join(sample) or 'nothing'}")
 
-    def drawn(self, to: str, here: Mapping[str, Batch]) -> Visible | None:
-        """Returns which fields of a batch each row of ``to`` is written from in a step; None where it is not."""
+    def drawn(self, to: str, here: Mapping[str, Batch]) -> list[Visible]:
+        """Returns from what each row of ``to`` is written in a step: once, several times, or not at all.
+
+        Each time is field -> in which rows it is seen.
+        """
         rows, device = len(here[to]), here[to].mask.device
         if to in self.free:
+            if to not in self.written():
+                return []
             others = [n for n in self.free if n != to and n in here]
+            if self.each:
+                return [{n: here[n].present} for n in others]
             u = torch.rand(rows, device=device)
             count = torch.randint(1, max(2, len(others) + 1), (rows,), device=device)
             count = torch.where(u < self.single, 1, torch.where(u > 1 - self.alone, 0, count))
             there = torch.stack([here[n].present for n in others], dim=1) if others else count.new_zeros(rows, 0).bool()
             order = (torch.rand(there.shape, device=device) + ~there).argsort(dim=1).argsort(dim=1)
-            return {n: (order[:, i] < count) & there[:, i] for i, n in enumerate(others)}
+            return [{n: (order[:, i] < count) & there[:, i] for i, n in enumerate(others)}]
         ways = [way for way in self.tasks.get(to, ()) if all(n in here for n in way)]
         if not ways:
-            return None
+            return []
         full = torch.stack([torch.stack([here[n].present for n in way]).all(dim=0) for way in ways], dim=1)
         chosen = (torch.rand(full.shape, device=device) + full).argmax(dim=1)
         chosen = torch.where(full.any(dim=1), chosen, -1)
         names = {n for way in ways for n in way}
-        return {n: torch.stack([chosen == i for i, way in enumerate(ways) if n in way]).any(dim=0) for n in names}
+        return [{n: torch.stack([chosen == i for i, way in enumerate(ways) if n in way]).any(dim=0) for n in names}]
 
     def returns(self, sample: Sample, to: str) -> tuple[str, ...]:
         """Returns the fields of a sample that can be written back from ``to`` alone."""

@@ -1,9 +1,11 @@
 """The application: routes, errors in one shape, the page, and what happens when it starts and stops."""
 
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,6 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
 
 from intermodal.errors import IntermodalError, InvalidValue, StoreError, Unsupported
 from intermodal.serving import collection, openai, routes, speech, videos
@@ -98,8 +99,8 @@ def build(settings: Settings, models: Mapping[str, Any], library: Any = None, ke
     for part in (openai, speech, videos, routes, collection):
         app.include_router(part.router)
     app.include_router(router)
-    if (PAGE / "index.html").exists():
-        app.mount("/", StaticFiles(directory=PAGE, html=True))
+    app.include_router(page)
+    app.state.assets = _assets()
     return app
 
 
@@ -147,6 +148,58 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.ready = False
     await app.state.engine.drain()
+
+
+# ---- the page
+
+ASSETS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""Endings of the files that the page is made of, and their media types; no other file is sent."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of the page.
+
+    Attributes:
+        data: what is in it.
+        media_type: what it is.
+        tag: differs when the content does.
+    """
+
+    data: bytes
+    media_type: str
+    tag: str
+
+
+def _assets() -> dict[str, Asset]:
+    """Returns the files of the page by their names; read once, so that no request ever names a path."""
+    found = {}
+    for path in sorted(PAGE.iterdir()):
+        if path.suffix in ASSETS:
+            data = path.read_bytes()
+            found[path.name] = Asset(data, ASSETS[path.suffix], f'"{hashlib.sha256(data).hexdigest()[:16]}"')
+    return found
+
+
+page = APIRouter(include_in_schema=False)
+
+
+@page.get("/")
+@page.get("/page/{name}")
+async def asset(request: Request, name: str = "index.html") -> Response:
+    """Returns a file of the page, or that the browser has it already."""
+    found: Asset | None = request.app.state.assets.get(name)
+    if found is None:
+        raise HTTPException(404)
+    headers = {"ETag": found.tag, "Cache-Control": "no-cache"}
+    if found.tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(found.data, media_type=found.media_type, headers=headers)
 
 
 # ---- how it is

@@ -13,18 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from jaxtyping import Float32
 
 from intermodal.errors import IntermodalError, InvalidValue, StoreError
 from intermodal.library.durable import write_durably
+from intermodal.library.hits import Hit
 from intermodal.library.store import CONTENT
 from intermodal.media.source import limited
-from intermodal.serving import forms, media
+from intermodal.serving import forms, media, preview
 from intermodal.serving.batching import Stopped
 from intermodal.serving.engine import Engine
 from intermodal.serving.faults import Refused, as_refused, body, busy
@@ -107,6 +108,29 @@ class Collection:
 
         found: list[dict[str, Any]] = await self.run(work)
         return found
+
+    async def newest(self, top: int, among: Sequence[str] | None) -> list[dict[str, Any]]:
+        """Returns the items that were added last as clients are told of them."""
+
+        def work() -> list[dict[str, Any]]:
+            return [self.shown(hit) for hit in self.library.newest(top, among=among)]
+
+        found: list[dict[str, Any]] = await self.run(work)
+        return found
+
+    async def together(self, query: Any, other: Item) -> Float32[np.ndarray, " D"]:
+        """Returns the unit vector between two queries: what lies near both is found.
+
+        Args:
+            query: an item, or a hit of the library.
+            other: what refines it.
+        """
+        known = isinstance(query, Hit)
+        rows = await self.engine.embed(self.name, [other] if known else [other, query])
+        first = await self.run(self.library.vector, query.id) if known else rows[1]
+        both = rows[0] + first
+        result: Float32[np.ndarray, " D"] = (both / max(float(np.linalg.norm(both)), 1e-12)).astype(np.float32)
+        return result
 
     async def get(self, id: str) -> Any:
         """Returns a hit by its id.
@@ -309,6 +333,13 @@ async def _lines(here: Collection, sources: Sequence[Any], metadata: Mapping[str
         task.cancel()
 
 
+@router.get("/v1/library/items", summary="The items that were added last")
+async def newest(request: Request, top: Annotated[int, Query(ge=1, le=1000)] = 24, among: str = "") -> Response:
+    """Returns them as hits without scores, the newest first; ``among``: modalities, with commas."""
+    here = collection_of(request)
+    return JSONResponse({"items": await here.newest(top, [word for word in among.split(",") if word] or None)})
+
+
 @router.get("/v1/library/items/{id}", summary="An item")
 async def item(id: str, request: Request) -> Response:
     """Returns what the library says of an item."""
@@ -332,6 +363,27 @@ async def item_media(id: str, request: Request, format: str = "") -> Response:
     file = await here.engine.aside(read)
     headers = {"Cache-Control": "private, max-age=86400", "ETag": f'"{hit.id}-{file.kind}"'}
     return Response(file.data, media_type=file.media_type, headers=headers)
+
+
+@router.get(
+    "/v1/library/items/{id}/preview",
+    summary="An item made small",
+    responses={200: {"content": {"image/webp": {}, "application/json": {"example": preview.EXAMPLE}}}},
+)
+async def item_preview(id: str, request: Request, size: Annotated[int, Query(ge=16, le=1024)] = 320) -> Response:
+    """Returns a small picture of a picture or a clip, the outline of a sound or a series, the beginning of a text."""
+    here = collection_of(request)
+    hit = await here.get(id)
+
+    def read() -> tuple[bytes, str]:
+        try:
+            return preview.made(hit.item, size)
+        except StoreError as error:
+            raise Refused(410, "the file of this item is gone or has changed; add it again", "gone", "id") from error
+
+    data, media_type = await here.engine.aside(read)
+    headers = {"Cache-Control": "private, max-age=86400", "ETag": f'"{hit.id}-{size}"'}
+    return Response(data, media_type=media_type, headers=headers)
 
 
 @router.delete("/v1/library/items/{id}", summary="Remove an item")

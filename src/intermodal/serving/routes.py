@@ -51,6 +51,10 @@ _SEARCH = forms.described(
         "id": {"type": "string", "description": "Instead of a query: an item of the library."},
         "among": {"type": "array", "items": {"type": "string", "enum": list(MODALITIES)}},
         "top": {"type": "integer", "minimum": 1, "default": 10},
+        "refine": {
+            **_PART,
+            "description": "Words or a part besides the query; the sum of their vectors is searched for.",
+        },
         "where": {"type": "object", "description": "Metadata that a hit must have: key -> value or values."},
     },
     {"query": "a small red circle", "among": ["image", "audio"], "top": 5},
@@ -68,6 +72,7 @@ async def directions(engine: Here) -> Response:
         {
             "from": start,
             "to": to,
+            "from_modality": translation.modality_of(given, start),
             "modality": translation.modality_of(given, to),
             "by": [names[step.model] for step in way],
             "through": [step.to for step in way[:-1]],
@@ -167,7 +172,7 @@ async def search(request: Request, engine: Here) -> Response:
     library = collection_of(request)
     fields = forms.Fields(await forms.given(request))
     words, file, known = fields.any("query"), fields.any("file"), fields.words("id")
-    among, where = fields.names("among"), fields.mapping("where")
+    among, where, besides = fields.names("among"), fields.mapping("where"), fields.any("refine")
     top = fields.whole("top", 10, 1, engine.settings.hits)
     fields.done()
     if sum(given is not None and given != "" for given in (words, file, known or None)) != 1:
@@ -176,6 +181,8 @@ async def search(request: Request, engine: Here) -> Response:
         query: Any = await library.get(known)
     else:
         query = await forms.item(engine, words if file is None else file, "query", library.name)
+    if besides not in (None, ""):
+        query = await library.together(query, await forms.item(engine, besides, "refine", library.name))
     began = time.perf_counter()
     hits = await library.search(query, among or None, top, where or None)
     seconds = time.perf_counter() - began

@@ -81,7 +81,7 @@ async def transcriptions(
 
 
 async def heard(engine: Engine, models: dict[str, Any], item: Any, pair: tuple[str, str]) -> AsyncIterator[Segment]:
-    """Gives the segments of a sound in their order, each as long as the model reads at a time.
+    """Gives the segments of a sound in their order: phrases, or as much as the model reads at a time.
 
     Args:
         engine: makes them.
@@ -91,10 +91,25 @@ async def heard(engine: Engine, models: dict[str, Any], item: Any, pair: tuple[s
     """
     readers: list[Any] = [(getattr(model, "preprocessors", None) or {}).get(pair[0]) for model in models.values()]
     longest = min((p.seconds_max for p in readers if hasattr(p, "seconds_max")), default=PIECE_S)
+    timed = next((name, model) for name, model in models.items() if pair in model.directions)
     for number in range(max(1, math.ceil(item.seconds / longest - 1e-6))):
         start, stop = number * longest, min((number + 1) * longest, item.seconds)
+        if getattr(timed[1], "timed", False):
+            for one in await phrases(engine, *timed, item.cut(start, stop)):
+                yield Segment(start + one.start_s, start + one.stop_s, one.words, math.nan)
+            continue
         (made,) = await engine.translate(models, [item.cut(start, stop)], pair[1], pair[0])
         yield Segment(start, stop, words_of(made), made.candidates[0].score)
+
+
+async def phrases(engine: Engine, name: str, model: Any, item: Any) -> list[Any]:
+    """Returns what is said in a sound with the times of each phrase; one without words where nothing is said."""
+
+    def work(pieces: list[Any]) -> list[Any]:
+        return [model.segments(piece) or [Segment(0.0, piece.seconds, "", math.nan)] for piece in pieces]
+
+    found: list[Any] = (await engine.slow.do(("phrases", name), work, [item]))[0]
+    return found
 
 
 async def _events(first: Segment, rest: AsyncIterator[Segment]) -> AsyncIterator[str]:

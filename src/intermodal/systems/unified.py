@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from intermodal import catalog
 from intermodal.decoders.vocabulary import TEXT, Vocabulary
@@ -93,14 +94,12 @@ class Config:
         if kind == TEXT:
             return self.text  # type: ignore[return-value]
         own: Any = self.codecs[kind] if kind in self.codecs else self.towers[name if name in self.towers else kind]
-        made: Preprocessor = own.preprocessor
-        return made
+        return own.preprocessor  # type: ignore[no-any-return]
 
     @property
     def towers(self) -> Mapping[str, Any]:
         """The towers of the reader: of the fields that have a vector."""
-        found: Mapping[str, Any] = self.reader.towers
-        return found
+        return self.reader.towers  # type: ignore[no-any-return]
 
     def tower(self, name: str) -> str | None:
         """Returns the name of the reader's tower that reads a field; None where there is none.
@@ -158,20 +157,25 @@ class Unified(nn.Module):
     def losses(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
         """Returns for each field that is written the mean negative log-likelihood of its ids, and the contrast."""
         here = {n: part for n, part in batch.items() if n in self.preprocessors and bool(part.mask.any())}
-        sees = {to: seen for to in here if (seen := self.config.plan.drawn(to, here)) is not None}
-        given = {n: self.vocabulary.tokens(n, here[n]) for n in here if any(n in seen for seen in sees.values())}
-        written = {to: self.vocabulary.spelt(to, here[to]) for to in sees}
-        asked = {to: Asked(self.vocabulary.begun(to, written[to]), sees[to]) for to in sees}
-        found = side_by_side(self.blocks, given, asked)
-        result = {}
-        for to in asked:
-            rows = here[to].present
-            likely = self.vocabulary.log_likelihood(to, self.norm(found[to]), written[to])
-            result[to] = -(likely * rows).sum() / rows.sum() / len(asked)
+        sees = {(to, i): seen for to in here for i, seen in enumerate(self.config.plan.drawn(to, here))}
+        used = {n for seen in sees.values() for n in seen}
+        read = {n: self.vocabulary.read(n, here[n]) for n in here if n in used or self.config.contrast}
+        given = {n: self.vocabulary.tokens(n, here[n], one) for n, one in read.items() if n in used}
+        written = {to: self.vocabulary.spelt(to, here[to]) for to in dict.fromkeys(to for to, _ in sees)}
+        begun = {to: self.vocabulary.begun(to, spelt) for to, spelt in written.items()}
+        found = side_by_side(self.blocks, given, {key: Asked(begun[key[0]], seen) for key, seen in sees.items()})
+        result: dict[str, Tensor] = {}
+        for (to, _), hidden in found.items():
+            likely, there = self.vocabulary.log_likelihood(to, self.norm(hidden), written[to]), here[to].present
+            result[to] = result.get(to, 0.0) - (likely * there).sum() / there.sum() / len(found)
         if self.config.contrast:
-            read = {t: self.vocabulary.cut(n, here[n]) for n in reversed(here) if (t := self.config.tower(n))}
-            terms = self.reader.losses(read)
-            result |= {"contrast": self.config.contrast * sum(terms.values())} if terms else {}
+            rows: dict[str, Tensor] = {}
+            for name in reversed(read):  # of several fields of one tower the first counts
+                if (tower := self.config.tower(name)) and (one := read[name]):
+                    rows[tower] = F.normalize(self.reader.heads[tower](one.pooled).float(), dim=-1)
+                    rows[f"{tower}.present"] = here[name].present
+            terms = self.reader.losses_of(rows)
+            result |= {"contrast": self.config.contrast * torch.stack([*terms.values()]).sum()} if terms else {}
         return result
 
     # ---- Embeds
@@ -181,8 +185,7 @@ class Unified(nn.Module):
         self, items: Sequence[Item], fields: str | None = None, batch_size: int = 64, precision: str | None = None
     ) -> Float[Tensor, "N S"]:
         """Returns one unit vector per item, in the order given, modalities mixed at will: see ``Clip.embed``."""
-        found: Tensor = self.reader.embed(items, fields, batch_size, precision)
-        return found
+        return self.reader.embed(items, fields, batch_size, precision)  # type: ignore[no-any-return]
 
     def score(self, a: Sequence[Item], b: Sequence[Item]) -> Float[Tensor, "A B"]:
         """Returns the cosine of every pair; higher fits better."""
@@ -197,8 +200,7 @@ class Unified(nn.Module):
     @property
     def precision(self) -> str | None:
         """To embed in; None for the default."""
-        chosen: str | None = self.reader.precision
-        return chosen
+        return self.reader.precision  # type: ignore[no-any-return]
 
     @precision.setter
     def precision(self, value: str | None) -> None:
@@ -304,7 +306,7 @@ class Unified(nn.Module):
         training = self.training
         self.eval()
         given = [self.config.plan.usable(sample, to) for sample in samples]
-        reads = {n: self.vocabulary.tokens(n, part) for n, part in self.batches(given).items()}
+        reads = {n: self.vocabulary.tokens(n, b, self.vocabulary.read(n, b)) for n, b in self.batches(given).items()}
         spelt = self.vocabulary.spelt(to, self.batches([{to: sample[to]} for sample in samples])[to])
         seen = {n: one.mask.any(dim=1) for n, one in reads.items()}
         found = side_by_side(self.blocks, reads, {to: Asked(self.vocabulary.begun(to, spelt), seen)})
@@ -339,7 +341,7 @@ class Unified(nn.Module):
         held: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.blocks]
         masks = []
         for name, part in batch.items():
-            one = self.vocabulary.tokens(name, part)
+            one = self.vocabulary.tokens(name, part, self.vocabulary.read(name, part))
             x = one.tokens
             for block, pairs in zip(self.blocks, held, strict=True):
                 pairs.append(block.keys_values(x))  # type: ignore[operator]

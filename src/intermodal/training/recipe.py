@@ -6,19 +6,24 @@ Whatever is chosen here is in the saved config and can be overridden by its dott
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 
 from intermodal import catalog
 from intermodal.config import override
+from intermodal.decoders.tasks import task_of
 from intermodal.errors import InvalidData, UnknownName
 from intermodal.types import Sample
 
 _PEEK = 64  # samples that numbers are taken from
 _TEXTS = 20_000  # samples that words are taken from
 _WORDS = 8_000
+_TOLD = 5_000  # samples that classes and labels are taken from, at least
+_ANSWERS = 4_000
 
 
 def recipe(
@@ -28,6 +33,7 @@ def recipe(
     fields: Sequence[str] | None = None,
     changes: Mapping[str, str] | None = None,
     parts: Mapping[str, Any] | None = None,
+    start: Any = None,
 ) -> Any:
     """Returns the config of ``system`` for the data in ``source``.
 
@@ -38,6 +44,7 @@ def recipe(
         fields: leave out all other fields.
         changes: overrides by dotted path; they come last.
         parts: whole configs of parts by dotted path, of models that are taken into this one: ``codecs.image``.
+        start: the config of a model whose weights this one starts with: its words keep their ids, new ones follow.
 
     Raises:
         UnknownName: a system, size, field or path that does not exist.
@@ -52,16 +59,21 @@ def recipe(
     missing = [name for name in chosen if not any(name in s for s in samples)]
     if missing and len(source) <= _PEEK:
         raise InvalidData(f"no sample has the field {missing[0]!r}; leave it out or check the files")
-    config = module.sized(size, chosen, _tokenizer(source, chosen))
+    config = module.sized(size, chosen, _continued(_tokenizer(source, chosen), tokenizer_of(start)))
+    own = {f.name for f in dataclasses.fields(config)}
+    if "tasks" in own:
+        config = dataclasses.replace(config, tasks={name: task_of(_texts(source, name)) for name in config.tasks})
     if size == "tiny":
         numbers = _numbers(chosen, samples)
-        own = {f.name for f in dataclasses.fields(config)}
         if "towers" in own:
             config = override(config, numbers)
         elif "preprocessor" in own:  # a system of one field: its preprocessor stands in the config itself
             numbers = {path.split(".", 2)[2]: value for path, value in numbers.items()}
             config = _centred(override(config, numbers), samples)
-    return override(override(config, parts or {}), changes or {})
+    config = override(override(config, parts or {}), changes or {})
+    if getattr(config, "answers", None) == () and config.roles.answer:
+        config = dataclasses.replace(config, answers=_answers(source, config.roles.answer))
+    return config
 
 
 def _tokenizer(source: Any, fields: Mapping[str, str]) -> Any:
@@ -85,6 +97,55 @@ def _tokenizer(source: Any, fields: Mapping[str, str]) -> Any:
                 several = captions(i, name) if captions else ()
                 texts += list(several) or ([sample[name].text] if name in sample else [])
     return word.train(texts, _WORDS) if texts else word(words=())
+
+
+def tokenizer_of(config: Any) -> Any:
+    """Returns the first tokenizer of words in a config; None where there is none."""
+    word = catalog.module("tokenizers", "word").TOKENIZER
+    if isinstance(config, word):
+        return config
+    inside: list[Any] = list(config.values()) if isinstance(config, Mapping) else []
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        inside = [getattr(config, f.name) for f in dataclasses.fields(config)]
+    return next((found for part in inside if (found := tokenizer_of(part)) is not None), None)
+
+
+def _continued(made: Any, start: Any) -> Any:
+    """Returns a tokenizer of words in which those of ``start``, if there is one, come first, in their order."""
+    return made if start is None else type(made)(words=tuple(dict.fromkeys((*start.words, *made.words))))
+
+
+def _answers(source: Any, field: str) -> tuple[str, ...]:
+    """Returns the answers of the data, the most frequent first; no two that differ in capitals or blanks alone.
+
+    Raises:
+        InvalidData: there are none.
+    """
+    choices = getattr(source, "choices", None)
+    if choices:
+        known: tuple[str, ...] = choices(field)
+        return known
+    readable = getattr(source, "texts", None)
+    every = range(len(source))
+    texts = readable(field, every) if readable else [s[field].text for s in source.samples(every) if field in s]
+    counts = Counter(" ".join(text.casefold().split()) for text in texts)
+    ranked = sorted(counts, key=lambda text: (-counts[text], text))
+    if not ranked:
+        raise InvalidData(f"no sample has an answer in the field {field!r}; leave it out or check the files")
+    return tuple(ranked[:_ANSWERS])
+
+
+def _texts(source: Any, name: str) -> list[str]:
+    """Returns the texts of a field, of some thousands of samples evenly spaced; of what is rendered only that field."""
+    step = max(1, len(source) // _TOLD)
+    index = range(0, len(source), step)
+    readable = getattr(source, "texts", None)
+    found = list(readable(name, index)) if readable else []
+    if not found:
+        narrow = copy(source)
+        narrow.fields = {name: "text"}
+        found = [sample[name].text for sample in narrow.samples(index) if name in sample]
+    return found
 
 
 def _centred(config: Any, samples: Sequence[Sample]) -> Any:

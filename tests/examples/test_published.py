@@ -1,0 +1,65 @@
+"""Every command and every line of Python in docs/published.md runs, over small folders with the names used there."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import intermodal as im
+from intermodal import catalog
+from intermodal.cli.app import run
+from tests import published
+
+PAGE = (Path(__file__).parents[2] / "docs" / "published.md").read_text("utf-8")
+COMMANDS = re.findall(r"^(intermodal (?!serve)[^#\n]*)", PAGE, re.MULTILINE)
+
+
+def folders(place: Path) -> None:
+    """Writes the folders, pictures and sounds that the page names."""
+    from tests.adapters import test_blip, test_clap, test_vits, test_whisper
+
+    published.siglip(place / "siglip-base-patch16-224")
+    test_clap.build(place / "clap-htsat-unfused", fused=False)
+    test_blip.build(place / "blip-image-captioning-base", "BlipForConditionalGeneration")
+    test_blip.build(place / "blip-vqa-base", "BlipForQuestionAnswering")
+    test_whisper.build(place / "whisper-small")
+    test_vits.build(place / "mms-tts-eng")
+    (place / "photos").mkdir()
+    (place / "recordings").mkdir()
+    for i, name in enumerate(("photo.jpg", "photos/a.png", "photos/b.png")):
+        im.Image(published.picture(60, 90, i)).save(place / name)
+    for name, seconds in (
+        ("interview.mp3", 1.7),
+        ("film.wav", 0.8),
+        ("recordings/a.wav", 1.2),
+        ("recordings/b.wav", 0.4),
+    ):
+        im.Audio(published.wave(seconds, 16_000), 16_000).save(place / name)
+
+
+@pytest.mark.peer
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.library()
+    folders(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert len(COMMANDS) >= 12
+    for command in COMMANDS:
+        assert run(shlex.split(command)[1:]) == 0, command
+    assert im.Audio.open("ferry.wav").seconds > 0
+    assert im.Audio.open("caption.wav").seconds > 0
+    assert sorted(path.name for path in Path("captions").iterdir()) == ["a.txt", "b.txt"]
+    known: dict[str, Any] = {"np": np}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(compile(block, "docs/published.md", "exec"), known)
+    assert known["model"].language == "de"
+    inline = re.search(r"In Python: `(model\.segments.*)`", PAGE)
+    assert inline
+    known["model"].language, known["model"].task = None, "transcribe"
+    assert eval(inline[1].replace("film.mp4", "film.wav"), known)
+
+
+def test_every_adapter_has_its_line_in_the_page() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)) - {"model_type"} == set(catalog.names("adapters"))
