@@ -1,6 +1,6 @@
 """Digits seen badly and heard badly: what a model that joins both tells, against each alone and against late fusion.
 
-python3 benchmarks/real/digits_fusion.py             about 12 minutes of one core
+python3 benchmarks/real/digits_fusion.py             about 12 minutes of one core; --more trains further forms
 python3 benchmarks/real/digits_fusion.py --quick     the same stages in a minute; its figures mean nothing
 
 Pictures of MNIST keep the fewest principal components (of the training pictures) that hold 25 % of their energy, as in
@@ -41,11 +41,16 @@ RATES = (0.5, 1.0, 2.0)
 
 FORMS = {
     "gated and product": ("fusion.form=gated", "late=product"),
-    "cross and product": ("fusion.form=cross", "fusion.depth=1", "late=product"),
-    "early": ("fusion.form=early", "fusion.depth=1", "late="),
-    "early with placeholders": ("fusion.form=early", "fusion.depth=1", "fusion.placeholder=true", "late="),
     "product": ("fusion.form=", "late=product"),
+    "early": ("fusion.form=early", "fusion.depth=1", "late="),
 }
+MORE = {
+    "cross and product": ("fusion.form=cross", "fusion.depth=1", "late=product"),
+    "early with placeholders": ("fusion.form=early", "fusion.depth=1", "fusion.placeholder=true", "late="),
+    "early without dropout": ("fusion.form=early", "fusion.depth=1", "late=", "modality_dropout=0"),
+}
+"""Further forms, with --more."""
+
 TOWERS = {
     "image": ("channels=16,32", "depth=1"),
     "audio": (
@@ -203,6 +208,7 @@ def main() -> None:
     chosen = _steps.options(
         (__doc__ or "").splitlines()[0],
         steps={"type": int, "default": STEPS, "help": "of each training (default: %(default)s)"},
+        more={"action": "store_true", "help": "also train the forms of MORE"},
         quick={"action": "store_true", "help": "a few samples and steps"},
     )
     counts, rates = (QUICK, RATES[:1]) if chosen.quick else (COUNTS, RATES)
@@ -223,7 +229,7 @@ def main() -> None:
         single[field] = made[best(made, field)]
     fused = {
         name: trained(data, out / name.replace(" ", "-"), "image,audio", steps, changes)
-        for name, changes in FORMS.items()
+        for name, changes in (FORMS | (MORE if chosen.more else {})).items()
     }
     name = best(fused, "image,audio")
     dev = [on_dev(fused[name], "image,audio"), *(on_dev(model, field) for field, model in single.items())]

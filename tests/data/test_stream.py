@@ -162,7 +162,7 @@ def test_sources_are_taken_as_they_are_needed_and_closing_ends_it() -> None:
         next(found)
     assert taken <= (10 + 5) * TEXTS
     found.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # those of others may have ended meanwhile
 
 
 def test_workers_share_a_network_and_the_number_of_threads_is_put_back() -> None:

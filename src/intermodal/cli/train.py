@@ -214,7 +214,8 @@ def _dev(
         ways["kept"] = _kept
     if isinstance(model, Predicts):
         ways["told"] = _told
-    if isinstance(model, Answers) and model.config.roles.question:  # type: ignore[attr-defined]
+    roles = getattr(getattr(model, "config", None), "roles", None)
+    if isinstance(model, Answers) and roles is not None and roles.question:  # it learns from questions alone
         ways["answered"] = _answered
     if isinstance(model, Translates) and hasattr(source, "scenes"):
         ways["attributes_translated"] = _translated
