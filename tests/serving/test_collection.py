@@ -1,6 +1,7 @@
 """The library behind the server."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 
 import intermodal as im
+from intermodal.explain.parts import explain
 from intermodal.library.library import Library
 from tests.serving.places import picture, plain, server, small, tone
 
@@ -187,5 +189,38 @@ def test_one_addition_runs_at_a_time_and_a_cancelled_one_ends_before_the_next(tm
         assert isinstance(results[0], asyncio.CancelledError)
         assert results[1]["added"] == 1
         assert len(here.library) < 51
+
+    asked(tmp_path / "library", work)
+
+
+def test_why_an_item_matched_is_told_for_words_a_file_and_another_item(tmp_path: Path) -> None:
+    async def work(client: httpx2.AsyncClient, app: Any) -> None:
+        items = ["a blue star", {"type": "media", "data": base64.b64encode(picture()).decode()}]
+        await client.post("/v1/library", json={"items": items})
+        hits = (await client.post("/v1/search", json={"query": "a red circle"})).json()["hits"]
+        ids = {hit["modality"]: hit["id"] for hit in hits}
+        red, image = im.Text("a red circle"), im.Image.open(picture())
+        told = (await client.post("/v1/explain", json={"query": red.text, "of": ids["image"], "cells": 3})).json()
+        wanted = explain(MODEL, image, red, cells=3)
+        assert told["cosine"] == pytest.approx(wanted.cosine, abs=1e-5)
+        assert told["item"]["modality"] == "image"
+        assert [part["box"] for part in told["item"]["parts"]] == [list(part.box or ()) for part in wanted.parts]
+        weights = [part["weight"] for part in told["item"]["parts"]]
+        assert weights == pytest.approx([part.weight for part in wanted.parts], abs=1e-5)
+        assert [part["words"] for part in told["query"]["parts"]] == ["a", "red", "circle"]
+
+        sent = {"files": {"file": ("p.png", picture())}, "data": {"of": ids["text"]}}
+        told = (await client.post("/v1/explain", **sent)).json()
+        assert [part["words"] for part in told["item"]["parts"]] == ["a", "blue", "star"]
+        assert "query" not in told, "a picture has no words"
+        again = (await client.post("/v1/explain", json={"id": ids["image"], "of": ids["text"]})).json()
+        assert again["item"] == told["item"]
+
+        for body in ({}, {"query": "x"}, {"of": ids["text"]}, {"query": "x", "id": ids["text"], "of": ids["text"]}):
+            assert (await client.post("/v1/explain", json=body)).status_code == 400
+        answer = await client.post("/v1/explain", json={"query": "x", "of": "0" * 32})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+        answer = await client.post("/v1/explain", json={"query": "x", "of": ids["text"], "cells": 9})
+        assert answer.json()["error"]["message"] == "cells is 9; give 2 to 8"
 
     asked(tmp_path / "library", work)

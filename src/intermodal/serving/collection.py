@@ -264,6 +264,18 @@ def _finite(number: float) -> float | None:
     return number if number == number and abs(number) != float("inf") else None
 
 
+def read(hit: Hit) -> Item:
+    """Returns the item of a hit, read in a thread.
+
+    Raises:
+        Refused: its file is no longer there, or no longer the same.
+    """
+    try:
+        return hit.item
+    except StoreError as error:
+        raise Refused(410, "the file of this item is gone or has changed; add it again", "gone", "id") from error
+
+
 def collection_of(request: Request) -> Collection:
     """Returns the library of the server.
 
@@ -354,13 +366,7 @@ async def item_media(id: str, request: Request, format: str = "") -> Response:
     here = collection_of(request)
     hit = await here.get(id)
 
-    def read() -> media.File:
-        try:
-            return media.encoded(hit.item, "", format)
-        except StoreError as error:
-            raise Refused(410, "the file of this item is gone or has changed; add it again", "gone", "id") from error
-
-    file = await here.engine.aside(read)
+    file = await here.engine.aside(lambda: media.encoded(read(hit), "", format))
     headers = {"Cache-Control": "private, max-age=86400", "ETag": f'"{hit.id}-{file.kind}"'}
     return Response(file.data, media_type=file.media_type, headers=headers)
 
@@ -375,13 +381,7 @@ async def item_preview(id: str, request: Request, size: Annotated[int, Query(ge=
     here = collection_of(request)
     hit = await here.get(id)
 
-    def read() -> tuple[bytes, str]:
-        try:
-            return preview.made(hit.item, size)
-        except StoreError as error:
-            raise Refused(410, "the file of this item is gone or has changed; add it again", "gone", "id") from error
-
-    data, media_type = await here.engine.aside(read)
+    data, media_type = await here.engine.aside(lambda: preview.made(read(hit), size))
     headers = {"Cache-Control": "private, max-age=86400", "ETag": f'"{hit.id}-{size}"'}
     return Response(data, media_type=media_type, headers=headers)
 

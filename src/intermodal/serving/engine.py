@@ -21,6 +21,7 @@ from jaxtyping import Float32
 from intermodal import runtime, translation
 from intermodal.data.stream import unit_rows
 from intermodal.errors import Unsupported
+from intermodal.explain.parts import Explanation, explain
 from intermodal.serving.batching import Queue, interruptible
 from intermodal.serving.faults import Refused
 from intermodal.serving.settings import Settings
@@ -174,6 +175,16 @@ class Engine:
             return [model.answer(*piece) for piece in pieces]
 
         found: str = (await self.slow.do(("answer", name, tuple(sample)), work, [(sample, question)]))[0]
+        return found
+
+    async def explain(self, name: str, item: Item, query: Item, cells: int, spans: int) -> Explanation:
+        """Returns which parts of an item decide how well it fits a query: see ``explain.parts.explain``."""
+        model = self.models[name]
+
+        def work(pieces: list[Any]) -> list[Any]:
+            return [explain(model, *piece, cells, spans) for piece in pieces]
+
+        found: Explanation = (await self.slow.do(("explain", name, cells, spans), work, [(item, query)]))[0]
         return found
 
     async def aside(self, work: Callable[..., Out], *given: Any) -> Out:

@@ -1,4 +1,4 @@
-"""Our own routes: any to any, search, and what is not there yet."""
+"""Our own routes: any to any, answers, search, and why something matched."""
 
 import math
 import time
@@ -8,12 +8,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from intermodal import translation
+from intermodal.explain.parts import Explanation
 from intermodal.serving import forms, media
-from intermodal.serving.collection import collection_of
+from intermodal.serving.collection import collection_of, read
 from intermodal.serving.engine import Engine, Made
 from intermodal.serving.faults import Refused
 from intermodal.serving.openai import Here, sampling
-from intermodal.types import MODALITIES, Answers, Item
+from intermodal.types import MODALITIES, Answers, Embeds, Item
 
 router = APIRouter(tags=["intermodal"])
 
@@ -189,12 +190,56 @@ async def search(request: Request, engine: Here) -> Response:
     return JSONResponse({"hits": hits, "seconds": seconds})
 
 
-@router.post("/v1/explain", summary="Why something matched: not there yet")
-async def explain() -> Response:
-    """Returns that no model of this version can tell."""
-    raise Refused(
-        404,
-        "explanations are not offered by this version: they take a model that tells which region, word or second "
-        "decided; search and translate work",
-        "not_available",
+_EXPLAIN = forms.described(
+    (),
+    {
+        "query": _PART,
+        "file": {"type": "string", "format": "binary", "description": "Instead of a query: a file."},
+        "id": {"type": "string", "description": "Instead of a query: an item of the library."},
+        "of": {"type": "string", "description": "The item of the library whose parts are told."},
+        "item": {**_PART, "description": "Instead of 'of': words or a part."},
+        "model": {"type": "string"},
+        "cells": {"type": "integer", "minimum": 2, "maximum": 8, "default": 6},
+        "spans": {"type": "integer", "minimum": 2, "maximum": 48, "default": 12},
+    },
+    {"query": "a small red circle", "item": {"type": "media", "data": "..."}},
+)
+
+
+@router.post("/v1/explain", summary="Which region, word or second decided", openapi_extra=_EXPLAIN)
+async def explain(request: Request, engine: Here) -> Response:
+    """Returns by how much the cosine falls without each part of the item; where the query is words, of these too."""
+    fields = forms.Fields(await forms.given(request))
+    queries = [fields.any("query"), fields.any("file"), fields.words("id") or None]
+    items = [fields.any("item"), fields.words("of") or None]
+    asked, cells, spans = fields.words("model"), fields.whole("cells", 6, 2, 8), fields.whole("spans", 12, 2, 48)
+    fields.done()
+    if sum(one not in (None, "") for one in queries) != 1 or sum(one not in (None, "") for one in items) != 1:
+        raise Refused(400, "give one of query, file and id, and one of item and of", "invalid_value", "query")
+    name, _ = engine.able(asked, Embeds, "embed")
+    if not asked and (queries[2] or items[1]):
+        name = collection_of(request).name
+    query, item = (
+        await _one(request, queries, "query", name),
+        await _one(request, [items[0], None, items[1]], "item", name),
     )
+    began = time.perf_counter()
+    found = await engine.explain(name, item, query, cells, spans)
+    told: dict[str, Any] = {"cosine": found.cosine, "item": _parts(item, found)}
+    if query.modality == "text":
+        told["query"] = _parts(query, await engine.explain(name, query, item, cells, spans))
+    return JSONResponse(told | {"model": name, "seconds": time.perf_counter() - began})
+
+
+async def _one(request: Request, given: list[Any], param: str, name: str) -> Item:
+    """Returns the item that was given as words or part, as a file, or as an id of the library."""
+    words, file, known = given
+    if not known:
+        return await forms.item(request.app.state.engine, words if file is None else file, param, name)
+    library = collection_of(request)
+    return await library.engine.aside(read, await library.get(known))
+
+
+def _parts(item: Item, found: Explanation) -> dict[str, Any]:
+    """Returns the parts of an item for JSON."""
+    return {"modality": item.modality, "parts": [part.told() for part in found.parts]}

@@ -105,6 +105,12 @@ export function search({ words, file, id, among, top }, signal) {
   return json("/v1/search", sent({ ...query, ...(among && { among: [among] }), top }, signal));
 }
 
+/** Which parts of an item of the library (`of`) decide that it matches words, a file or an item of the library. */
+export function explain({ words, file, id, of }, signal) {
+  if (file) return json("/v1/explain", { method: "POST", body: form({ file, of }), signal });
+  return json("/v1/explain", sent({ ...(id ? { id } : { query: words }), of }, signal));
+}
+
 /** What is made of an item: `{candidates, way, model, seconds}`. */
 export function translate({ words, file, to, from, seed }, signal) {
   if (!file) return json("/v1/translate", sent({ input: words, to, from, seed }, signal));

@@ -9,6 +9,7 @@ import { enter } from "./results.js";
 import { asked, store } from "./store.js";
 import { keep, thingOfWords, thingWith } from "./things.js";
 import { turning } from "./turn.js";
+import { reasons } from "./why.js";
 
 const zone = document.getElementById("item");
 const rest = ["head", "results", "status"].map((id) => document.getElementById(id));
@@ -89,8 +90,8 @@ function why(thing) {
     h("h3", {}, "Why it matched"),
     h("p", {}, `It stands ${thing.score.toFixed(1)} deviations above what is usual between ${wordFor(from)} and ${wordFor(thing.modality)} `,
       `(cosine ${thing.cosine.toFixed(2)}).`, seconds ? ` The part ${seconds} of ${thing.name} is what matched.` : ""),
-    h("p", { class: "small" }, "No model here tells which region, word or second decided."),
   );
+  reasons(place, thing, query(state));
 }
 
 export function start() {

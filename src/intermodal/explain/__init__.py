@@ -1,0 +1,1 @@
+"""Which part, which field decided: told by leaving it out."""
