@@ -45,3 +45,8 @@ def test_a_file_is_refused(folder: Path) -> None:
 def test_an_unknown_option_is_refused(folder: Path, name: str, option: str, known: str) -> None:
     with pytest.raises(UnknownName, match=rf"'{option}'; use one of: .*{known}"):
         open_source(name or str(folder), "train", **{option: 3})
+
+
+def test_shots_are_episodes() -> None:
+    source = open_source("shots", "test", shots=1, size=3)
+    assert (len(source), list(source.fields)) == (3, ["image_1", "text_1", "image", "text"])

@@ -123,3 +123,15 @@ def test_bf16_training_takes_it_and_stays_near_fp32(monkeypatch: pytest.MonkeyPa
         for a, b in zip(gradient(True, longest), wanted, strict=True):
             assert float((a - b).norm() / b.norm()) < 0.02
         assert len(taken) == times
+
+
+def test_a_mask_for_each_token_equals_attending_to_those_alone() -> None:
+    layer = Attention(16, 2, context_width=8)
+    x, context = torch.randn(2, 3, 16), torch.randn(2, 5, 8)
+    mask = torch.rand(2, 3, 5) < 0.5
+    mask[..., 0] = True
+    found = layer(x, mask, context)
+    for row in range(2):
+        for token in range(3):
+            seen = context[row : row + 1, mask[row, token]]
+            torch.testing.assert_close(found[row, token], layer(x[row : row + 1, token : token + 1], None, seen)[0, 0])

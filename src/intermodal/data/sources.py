@@ -40,7 +40,7 @@ def open_source(name: str, split: str | None, **options: Any) -> Source:
     """Returns the source that ``name`` stands for.
 
     Args:
-        name: ``diorama``, or the path of a folder with ``metadata.jsonl``.
+        name: ``diorama``, ``shots``, or the path of a folder with ``metadata.jsonl``.
         split: train, dev, test, or another split that the source has; None for all rows of a folder.
         options: what the source takes besides, such as ``fields``.
 
@@ -54,11 +54,16 @@ def open_source(name: str, split: str | None, **options: Any) -> Source:
 
         _accepts(Diorama, name, options)
         return Diorama(split or "train", **options)
+    if name == "shots":
+        from intermodal.diorama.shots import Shots
+
+        _accepts(Shots, name, options)
+        return Shots(split or "train", **options)
     path = Path(name).expanduser()
     if path.is_file():
         raise InvalidValue(f"{name} is a file; give the folder that it is in")
     if not path.is_dir():
-        raise UnknownName("data source", name, ["diorama", "the path of a folder that holds metadata.jsonl"])
+        raise UnknownName("data source", name, ["diorama", "shots", "the path of a folder that holds metadata.jsonl"])
     from intermodal.data.folder import Folder
 
     _accepts(Folder, name, options)

@@ -45,7 +45,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        mask: Bool[Tensor, "B S"] | None = None,
+        mask: Bool[Tensor, "B S"] | Bool[Tensor, "B T S"] | None = None,
         context: Float[Tensor, "B S E"] | None = None,
         causal: bool = False,
     ) -> Float[Tensor, "B T D"]:
@@ -53,8 +53,8 @@ class Attention(nn.Module):
 
         Args:
             x: the tokens that ask.
-            mask: True where a token of the attended sequence is real; ``None`` when all are. A row without any real
-                token attends to all of them: what it returns is finite and means nothing.
+            mask: True where a token of the attended sequence is real, for all that ask or for each of them; ``None``
+                when all are. Who has no real token attends to all of them: what it gathers is finite and means nothing.
             context: the attended sequence; ``None`` for ``x`` itself.
             causal: each token sees only itself and those before it.
         """
@@ -66,7 +66,8 @@ class Attention(nn.Module):
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         allowed = None
         if mask is not None:
-            allowed = (mask | ~mask.any(dim=1, keepdim=True))[:, None, None, :]
+            allowed = mask | ~mask.any(dim=-1, keepdim=True)
+            allowed = allowed[:, None] if mask.dim() == 3 else allowed[:, None, None]
             if causal:
                 square = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
                 allowed = allowed & square

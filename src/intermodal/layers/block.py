@@ -7,6 +7,7 @@ arXiv 2002.04745, or after each sum as in the paper itself and in BERT.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -75,25 +76,47 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(inner, width)
         self.dropout = nn.Dropout(dropout)
         self.activation = ACTIVATIONS[activation]
+        self.register_parameter("gates", None)
+
+    def gated(self, start: float = 0.0) -> "Block":
+        """Returns this block, what it adds from the second stream and by its perceptron now times the tanh of a number.
+
+        At 0 it changes nothing (Alayrac et al. 2022, arXiv 2204.14198, figure 4).
+
+        Args:
+            start: of both numbers, which are learnt.
+        """
+        self.gates = nn.Parameter(torch.full((2,), start))
+        return self
 
     def forward(
         self,
         x: Float[Tensor, "B T D"],
         mask: Bool[Tensor, "B T"] | None = None,
         context: Float[Tensor, "B S E"] | None = None,
-        context_mask: Bool[Tensor, "B S"] | None = None,
+        context_mask: Bool[Tensor, "B S"] | Bool[Tensor, "B T S"] | None = None,
         causal: bool = False,
     ) -> Float[Tensor, "B T D"]:
         """Returns the tokens after this layer; masks are True where a token is real.
 
-        A row whose second stream has no real token gathers nothing from it.
+        A row, or a token with a mask of its own, for which the second stream has no real token gathers nothing from it.
         """
         drop, after = self.dropout, self.norms.after
         if self.attends_self:
             x = added(x, self.norm_self, lambda y: drop(self.attend_self(y, mask, causal=causal)), after)
         if self.has_context and context is not None:
-            x = added(x, self.norm_cross, lambda y: drop(crossed(self.attend_cross, y, context, context_mask)), after)
-        return added(x, self.norm_mlp, lambda y: drop(self.mlp_out(self.activation(self.mlp_in(y)))), after)
+
+            def seen(y: Tensor) -> Tensor:
+                return self._let(0, drop(crossed(self.attend_cross, y, context, context_mask)))
+
+            x = added(x, self.norm_cross, seen, after)
+        return added(
+            x, self.norm_mlp, lambda y: self._let(1, drop(self.mlp_out(self.activation(self.mlp_in(y))))), after
+        )
+
+    def _let(self, gate: int, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """Returns what a gate lets through: all where there is none."""
+        return x if self.gates is None else self.gates[gate].tanh() * x
 
     def extend(self, x: Float[Tensor, "B T D"], gather: Gather) -> Float[Tensor, "B T D"]:
         """Returns the tokens after this layer, where someone else knows what each sees: see ``Attention.extend``."""
@@ -120,8 +143,11 @@ def crossed(
     attend: Attention,
     x: Float[Tensor, "B T D"],
     context: Float[Tensor, "B S E"],
-    mask: Bool[Tensor, "B S"] | None = None,
+    mask: Bool[Tensor, "B S"] | Bool[Tensor, "B T S"] | None = None,
 ) -> Float[Tensor, "B T D"]:
-    """Returns what each token gathers of a second stream; zero in a row where that has no real token."""
+    """Returns what each token gathers of a second stream; zero where that has no token which is real to it."""
     gathered: Tensor = attend(x, mask, context)
-    return gathered if mask is None else gathered * mask.any(dim=1)[:, None, None]
+    if mask is None:
+        return gathered
+    real = mask.any(dim=-1)
+    return gathered * (real[..., None] if mask.dim() == 3 else real[:, None, None])

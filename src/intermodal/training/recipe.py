@@ -77,7 +77,9 @@ def recipe(
 
 
 def _tokenizer(source: Any, fields: Mapping[str, str]) -> Any:
-    """Returns a word tokenizer of the data's texts."""
+    """Returns a word tokenizer of the data's texts, or one of pieces of words where the data says which."""
+    if pieces := getattr(source, "pieces", None):
+        return catalog.module("tokenizers", "wordpiece").TOKENIZER(tuple(pieces))
     word = catalog.module("tokenizers", "word").TOKENIZER
     vocabulary = getattr(source, "vocabulary", None)
     if vocabulary:
