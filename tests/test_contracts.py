@@ -71,7 +71,7 @@ def test_system_trains(name: str, fields: dict[str, str]) -> None:
 @pytest.mark.parametrize(("name", "fields"), cases())
 def test_system_does_what_it_can_and_saves(name: str, fields: dict[str, str]) -> None:
     model = system(name, fields)
-    items = [sample[field] for sample in SAMPLES[:3] for field in fields]
+    items = [sample[field] for sample in SAMPLES[:3] for field in fields if field in model.preprocessors]
     if isinstance(model, Embeds):
         check_embeds(model, items)
     if isinstance(model, Codes):

@@ -54,6 +54,7 @@ MAY_IMPORT = {
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 8
 READ_FILES, READ_LINES = 12, 1800
 SOONER = {
+    "decoders.remembering": ("Writing",),
     "encoders.inference": ("batch_of", "pooled"),
     "objectives.tiles": ("InfoNCE", "Sigmoid", "takes_bf16", "truth_of"),
 }

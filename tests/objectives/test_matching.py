@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from intermodal.objectives.matching import exchanged, matching_loss, matching_score
+from intermodal.objectives.matching import confused, exchanged, hard_negatives, matching_loss, matching_score, words
 from intermodal.types import Batch
 
 
@@ -41,3 +41,37 @@ def test_the_second_logit_is_that_of_a_match() -> None:
     assert float(matching_loss(logits, torch.tensor([True, False]))) < 0.01
     assert float(matching_loss(logits, torch.tensor([False, True]))) > 8
     assert matching_score(logits).tolist() == [9.0, -9.0]
+
+
+def test_what_is_alike_is_taken_more_often_and_what_is_the_same_never() -> None:
+    torch.manual_seed(0)
+    near = torch.tensor([[9.0, 1.0, 0.0], [0.0, 9.0, 9.0], [0.0, 0.0, 0.0]])
+    same = torch.eye(3, dtype=torch.bool)
+    same[1, 2] = same[2, 1] = True
+    drawn = torch.stack([hard_negatives(near, same) for _ in range(400)])
+    assert set(drawn[:, 0].tolist()) == {1, 2}
+    share = float((drawn[:, 0] == 1).float().mean())
+    assert share == pytest.approx(2.718 / 3.718, abs=0.08)
+    assert set(drawn[:, 1].tolist()) == set(drawn[:, 2].tolist()) == {0}
+    assert hard_negatives(near, torch.ones(3, 3, dtype=torch.bool)).tolist() == [-1, -1, -1]
+
+
+def test_pairs_to_tell_apart() -> None:
+    torch.manual_seed(0)
+    pictures, said, matches = confused(torch.zeros(3, 3), torch.eye(3, dtype=torch.bool))
+    assert matches.tolist() == [True] * 3 + [False] * 6
+    assert pictures[:3].tolist() == said[:3].tolist() == [0, 1, 2]
+    assert pictures[3:6].tolist() == [0, 1, 2]  # with another text
+    assert said[6:].tolist() == [0, 1, 2]  # with another picture
+    assert bool((pictures[3:] != said[3:]).all())
+    one = confused(torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
+    assert [part.tolist() for part in one] == [[0], [0], [True]]
+
+
+def test_equal_words_have_equal_numbers_and_padding_does_not_matter() -> None:
+    batch = texts(6)
+    numbers = words(batch)
+    assert numbers[0] == numbers[5]
+    assert len(set(numbers.tolist())) == 5
+    wild = Batch(torch.where(batch.mask, batch.values, 99), batch.mask)
+    assert torch.equal(words(wild), numbers)

@@ -168,10 +168,9 @@ def usual_block(weights: Weights, start: str, ours: str, width: int, inner: int)
     return block(weights, names, ours, width, inner)
 
 
-def word_head(weights: Weights, table: Tensor) -> dict[str, Tensor]:
+def word_head(weights: Weights, table: Tensor, start: str = "cls.predictions") -> dict[str, Tensor]:
     """Returns the weights of the head that tells words, ``tell``; that of its table is the table of words itself."""
     rows, width = table.shape
-    start = "cls.predictions"
     state = linear(weights, f"{start}.transform.dense", "tell.transform.project", width, width)
     state |= linear(weights, f"{start}.transform.LayerNorm", "tell.transform.norm", width)
     second = f"{start}.decoder.bias"

@@ -2,6 +2,7 @@
 
 Source: Tan and Bansal 2019, arXiv 1908.07490, section 3.1: with a probability of one half a picture's sentence is
 exchanged for another's. Changed: the other one is of the same batch, and a sentence of the same words still matches.
+Negatives that are drawn by how alike they are: Li et al. 2021 (ALBEF), arXiv 2107.07651, section 3.2.
 """
 
 import torch
@@ -37,3 +38,50 @@ def matching_loss(logits: Float[Tensor, "B 2"], matches: Bool[Tensor, " B"]) -> 
 def matching_score(logits: Float[Tensor, "N 2"]) -> Float[Tensor, " N"]:
     """Returns the logarithm of the odds that each row matches."""
     return (logits[:, 1] - logits[:, 0]).float()
+
+
+def hard_negatives(similarity: Float[Tensor, "B B"], same: Bool[Tensor, "B B"]) -> Int64[Tensor, " B"]:
+    """Returns for each row another one, drawn by the softmax of their similarities; -1 where there is no other.
+
+    Args:
+        similarity: logits of each row with each column.
+        same: which rows say the same, each with itself among them, and so are no negatives of each other.
+    """
+    other = ~same.all(dim=1)
+    logits = similarity.detach().float().masked_fill(same, -torch.inf)
+    shares = torch.where(other[:, None], logits, 0.0).softmax(dim=1)
+    return torch.where(other, torch.multinomial(shares, 1)[:, 0], -1)
+
+
+def confused(
+    near: Float[Tensor, "A A"], same: Bool[Tensor, "A A"]
+) -> tuple[Int64[Tensor, " N"], Int64[Tensor, " N"], Bool[Tensor, " N"]]:
+    """Returns pairs to tell apart: all rows' own, each picture with a hard other text, each text with a hard other one.
+
+    That is, the picture and the text of each pair, and which pairs match.
+
+    Args:
+        near: logits of each picture (rows) with each text (columns).
+        same: which rows say the same.
+    """
+    own = torch.arange(len(near), device=near.device)
+    pictures = torch.cat((own, own, hard_negatives(near.T, same)))
+    texts = torch.cat((own, hard_negatives(near, same), own))
+    there = (pictures >= 0) & (texts >= 0)
+    return pictures[there], texts[there], (torch.arange(len(there), device=own.device) < len(own))[there]
+
+
+def words(batch: Batch) -> Int64[Tensor, " B"]:
+    """Returns a number, 0 or more, per row of ids: equal where all real ids are, else all but surely different.
+
+    Each id is mixed with its place into 64 bits and these are added up, so padding does not matter. Source of the
+    mixing: Steele et al. 2014, "Fast splittable pseudorandom number generators" (SplitMix64).
+    """
+    x = (
+        batch.values.long()
+        + torch.arange(1, batch.values.shape[1] + 1, device=batch.values.device) * -0x61C8864680B583EB
+    )
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        x = (x ^ (x >> shift & (1 << 64 - shift) - 1)) * factor
+    x = x ^ (x >> 31 & (1 << 33) - 1)
+    return (x * batch.mask).sum(dim=1) & (1 << 63) - 1

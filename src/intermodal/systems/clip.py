@@ -27,6 +27,7 @@ from intermodal.encoders.inference import batch_of, pooled
 from intermodal.encoders.tower import TowerConfig, encoder
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.objectives.contrastive import info_nce, sigmoid_loss
+from intermodal.objectives.matching import words
 from intermodal.types import Batch, Encoded, Item, Symbols
 
 OBJECTIVES = ("info_nce", "sigmoid")
@@ -255,22 +256,6 @@ class Clip(nn.Module):
             if name not in self.config.towers:
                 raise UnknownName("tower", name, self.config.towers)
             self.get_buffer(f"centre_{name}").copy_(centre)
-
-
-def words(batch: Batch) -> Int64[Tensor, " B"]:
-    """Returns a number, 0 or more, per row of ids: equal where all real ids are, else all but surely different.
-
-    Each id is mixed with its place into 64 bits and these are added up, so padding does not matter. Source of the
-    mixing: Steele et al. 2014, "Fast splittable pseudorandom number generators" (SplitMix64).
-    """
-    x = (
-        batch.values.long()
-        + torch.arange(1, batch.values.shape[1] + 1, device=batch.values.device) * -0x61C8864680B583EB
-    )
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        x = (x ^ (x >> shift & (1 << 64 - shift) - 1)) * factor
-    x = x ^ (x >> 31 & (1 << 33) - 1)
-    return (x * batch.mask).sum(dim=1) & (1 << 63) - 1
 
 
 def _groups(rows: Mapping[str, Tensor], both: Bool[Tensor, " B"]) -> Int64[Tensor, " N"] | None:
