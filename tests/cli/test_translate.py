@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from intermodal.cli import translate as module
 from intermodal.cli.app import run
 from intermodal.cli.outputs import _apart, _slug
-from intermodal.cli.translate import Run, _next, sampling
+from intermodal.cli.translate import Run, _next, sampling, watched
 from intermodal.diorama.source import Diorama
 from intermodal.evaluation.scenes import read_back
 from intermodal.items import open_item
 from intermodal.modalities.image import Image
 from intermodal.sampling.autoregressive import Sampling
+from intermodal.sampling.diffusion import Drawn
 from tests.translators import Completer, Oracle, recolour
 
 ROOT = Path(__file__).parents[2]
@@ -375,3 +377,17 @@ def test_patterns_and_words_among_several(pictures: Path, capsys: Said) -> None:
     empty.mkdir()
     assert run(["translate", str(empty), "--to", "text"]) == 2
     assert "there is no file in what was given" in capsys.readouterr().err
+
+
+def test_steps_of_a_model_that_draws_in_steps_are_shown(capsys: Said) -> None:
+    class Draws:
+        on_step: Any = None
+
+    model = Draws()
+    with watched([object(), model]):
+        for step in (1, 8):
+            model.on_step("decoder", Drawn(step, 8, step / 4, torch.zeros(1)))
+        assert "100%  decoder: 4.0 steps/s" in capsys.readouterr().err
+    assert model.on_step is None
+    with watched([object()]):
+        assert not capsys.readouterr().err

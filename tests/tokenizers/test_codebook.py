@@ -213,3 +213,18 @@ def test_record_is_saved_and_changed_by_path() -> None:
     assert override(record, {"levels": "5,5", "quantizer": "fsq"}) == Codebook("fsq", (5, 5), 3, 10)
     with pytest.raises(InvalidCheckpoint, match="unknown keys colour"):
         from_dict(Codebook, {**saved, "colour": 1})
+
+
+def test_numbers_of_fsq_stand_for_their_ids_and_for_whatever_is_nearest() -> None:
+    made = FSQ(WIDTH, (3, 4), 2)
+    ids = torch.arange(12).repeat(2, 1).T.contiguous()[None]
+    numbers = made.numbers(ids)
+    assert numbers.shape == (1, 12, 4)
+    assert float(numbers.min()) == -1.0
+    assert float(numbers.max()) <= 1.0
+    assert torch.equal(made.ids_near(numbers), ids)
+    assert torch.equal(made.ids_near(numbers + 0.2), ids)
+    far = made.ids_near(torch.full((1, 1, 4), 9.0))
+    assert torch.equal(far, made.ids_near(numbers.amax(dim=1, keepdim=True)))
+    assert int(far.max()) < made.codes
+    assert int(made.ids_near(torch.full((1, 1, 4), -9.0)).min()) == 0

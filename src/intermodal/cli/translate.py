@@ -6,7 +6,8 @@ so that an interrupted run goes on where it stopped: a file is written beside it
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -178,12 +179,34 @@ def made_of(job: "Job", field: str, done: "Translated", place: int) -> dict[str,
     return told
 
 
+@contextmanager
+def watched(models: Sequence[Any]) -> Iterator[None]:
+    """Shows the steps, and the steps per second, of models that draw something in steps."""
+    drawing = [model for model in models if hasattr(model, "on_step")]
+    if not drawing:
+        yield
+        return
+    with bar("drawing") as progress:
+
+        def show(what: str, now: Any) -> None:
+            progress.update(now.step / now.steps, f"{what}: {now.steps_per_s:.1f} steps/s")
+
+        for model in drawing:
+            model.on_step = show
+        try:
+            yield
+        finally:
+            for model in drawing:
+                model.on_step = None
+
+
 def _one(run: Run, job: "Job", as_json: bool, names: Sequence[str]) -> None:
     """Translates one input, made anew; whatever is wrong with it ends the command."""
     start = time.monotonic()
     item = job.opened()
     field = run.field(item)
-    made = made_of(job, field, run(field, [item]), 0)
+    with watched(run.models):
+        made = made_of(job, field, run(field, [item]), 0)
     seconds = time.monotonic() - start
     result = {"to": run.to, "ways": run.ways, "seconds": seconds, "outputs": [made], "kept": 0, "failed": []}
     finish(result, as_json, _shown(made, seconds), _next(run, field, made, names))

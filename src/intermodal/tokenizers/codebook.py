@@ -133,6 +133,16 @@ class FSQ(nn.Module):
         levels = self.get_buffer("_levels").long()
         return ((ids[..., None] // self.get_buffer("_steps")) % levels - levels // 2).to(self.get_buffer("_levels"))
 
+    def numbers(self, ids: Int[Tensor, "B T G"]) -> Float[Tensor, "B T N"]:
+        """Returns the numbers, -1 to 1, that ids stand for: G times as many as there are levels."""
+        return (self.whole_of(ids) / (self.get_buffer("_levels") // 2)).flatten(2)
+
+    def ids_near(self, numbers: Float[Tensor, "B T N"]) -> Int64[Tensor, "B T G"]:
+        """Returns the ids that stand for the numbers nearest to these."""
+        levels = self.get_buffer("_levels")
+        whole = (numbers.reshape(*numbers.shape[:-1], self.groups, -1).float() * (levels // 2)).round()
+        return self.ids_of(torch.minimum(whole.maximum(-(levels // 2)), levels - 1 - levels // 2))
+
     def values(self, ids: Int[Tensor, "B T G"]) -> Float[Tensor, "B T D"]:
         """Returns the vectors that ids stand for."""
         return self._out(self.whole_of(ids))
