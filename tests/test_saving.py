@@ -82,7 +82,11 @@ def test_every_key_that_does_not_fit_is_listed(saved: Path, tmp_path: Path) -> N
     [
         ("config.json", "{", "cannot be read"),
         ("config.json", "{}", "lacks the keys system and config"),
-        ("config.json", json.dumps({"model_type": "bert"}), "weights of the type 'bert'; this package reads: .*clip"),
+        (
+            "config.json",
+            json.dumps({"model_type": "convnext"}),
+            "weights of the type 'convnext'; this package reads: .*clip",
+        ),
         ("config.json", "[]", "lacks the keys system and config"),
         ("config.json", json.dumps({"format": 99, "system": "clip", "config": {}}), "newer than"),
         ("model.safetensors", "no weights", "cannot be read"),

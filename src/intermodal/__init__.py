@@ -8,6 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from intermodal.adapters.compound import Compound
+    from intermodal.adapters.connected import connect
     from intermodal.diorama.source import Diorama
     from intermodal.errors import (
         IntermodalError,
@@ -49,6 +51,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "Audio": ("modalities.audio", "Audio"),
     "Batch": ("types", "Batch"),
     "Client": ("serving.client", "Client"),
+    "Compound": ("adapters.compound", "Compound"),
     "Diorama": ("diorama.source", "Diorama"),
     "Encoded": ("types", "Encoded"),
     "Grid": ("types", "Grid"),
@@ -58,6 +61,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "Text": ("modalities.text", "Text"),
     "TimeSeries": ("modalities.timeseries", "TimeSeries"),
     "Video": ("modalities.video", "Video"),
+    "connect": ("adapters.connected", "connect"),
     "load": ("saving", "load_model"),
     "open_item": ("items", "open_item"),
     "save": ("saving", "save_model"),
@@ -68,6 +72,7 @@ __all__ = [
     "Audio",
     "Batch",
     "Client",
+    "Compound",
     "Diorama",
     "Encoded",
     "Grid",
@@ -86,6 +91,7 @@ __all__ = [
     "UnreadableMedia",
     "Unsupported",
     "Video",
+    "connect",
     "load",
     "open_item",
     "save",

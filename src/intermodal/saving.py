@@ -7,8 +7,11 @@ unpickled. A folder is written beside and then renamed, so that it is whole or a
 """
 
 import hashlib
+import importlib
 import json
+import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -21,9 +24,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from intermodal import catalog, config, runtime
-from intermodal.errors import InvalidCheckpoint, UnknownName, Unsupported
+from intermodal.errors import InvalidCheckpoint, InvalidValue, MissingExtra, UnknownName, Unsupported
 
 FORMAT = 1
+HUB = "hub:"
+FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.md"]
+"""What is fetched of a model: nothing that holds code or is pickled."""
+
+_LOG = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -57,6 +65,33 @@ def save_model(folder: str | Path, model: nn.Module, card: str = "", half: bool 
     return target
 
 
+def figures_of(folder: Path) -> dict[str, Any]:
+    """Returns the figures that are kept with a model: see ``evaluation/kept.py``; none where none are.
+
+    Raises:
+        InvalidCheckpoint: the file holds something else.
+    """
+    path = folder / "figures.json"
+    try:
+        found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        told = list(found.values())
+        whole = all(isinstance(one["pairs"], dict) and isinstance(one["what"], str) for one in told)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError):
+        whole = False
+    if not whole:
+        raise InvalidCheckpoint(f"{path} holds no figures; remove it, or measure again with evaluate --keep")
+    return dict(found)
+
+
+def keep_figures(folder: Path, figures: Mapping[str, Any]) -> Path:
+    """Writes the figures that are kept with a model, whole or not at all, and returns the path."""
+    path = folder / "figures.json"
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    beside.replace(path)
+    return path
+
+
 def replace_folder(beside: Path, target: Path) -> None:
     """Puts the complete folder ``beside`` in the place of ``target``; syncs it first."""
     for path in (*beside.rglob("*"), beside):
@@ -76,20 +111,21 @@ def load_model(name: str | Path, device: str | None = None, precision: str | Non
     """Returns the model in a folder, or the shipped one of that name, ready to use (in eval mode).
 
     Args:
-        name: of a folder or a shipped model.
+        name: of a folder or a shipped model, or ``hub:owner/name``, see ``hub_folder``.
         device: where it computes; default: ``runtime.device``.
         precision: that it embeds in, fp32, bf16 or int8; default: ``runtime.embedding_precision``. The weights
             themselves stay as they are.
 
     Raises:
         UnknownName: neither a folder nor a shipped model.
-        InvalidCheckpoint: the folder's files do not make a model of this package; says what is wrong.
+        InvalidCheckpoint: the folder's files do not make a model of this package, or a name of the hub cannot be
+            fetched; says what is wrong.
         InvalidValue: there is no such precision.
         Unsupported: a precision was given, and the model does not embed.
     """
     where = runtime.device(device)
     runtime.embedding_precision(precision, where, 0)  # refuses a wrong one before anything is read
-    folder = _folder(name)
+    folder = folder_of(name)
     header = _header(folder)
     if "system" not in header:
         model = _published(folder, str(header["model_type"]))
@@ -97,6 +133,10 @@ def load_model(name: str | Path, device: str | None = None, precision: str | Non
         model = _loaded(header, folder / "model.safetensors")
         model.fingerprint = fingerprint([folder / "config.json", folder / "model.safetensors"])
     model.name = str(name) if folder.parent == SHIPPED else str(folder.resolve())
+    model.figures = figures_of(folder)
+    if str(name).startswith(HUB):  # the very revision, so that whoever keeps the name gets the same model again
+        model.revision = folder.name
+        model.name = f"{str(name).partition('@')[0]}@{folder.name}"
     if precision is not None:
         if not hasattr(model, "precision"):
             raise Unsupported(f"{name} does not embed, so precision {precision!r} means nothing to it; leave it out")
@@ -104,8 +144,16 @@ def load_model(name: str | Path, device: str | None = None, precision: str | Non
     return model.to(where).eval()
 
 
-def _folder(name: str | Path) -> Path:
-    """Returns the folder of a saved or shipped model."""
+def folder_of(name: str | Path) -> Path:
+    """Returns the folder of a saved or shipped model, or of one of the hub.
+
+    Raises:
+        UnknownName: there is none.
+        InvalidCheckpoint: it holds no model, or what is on the hub is not here and cannot be fetched.
+        MissingExtra: a name of the hub is given, and what fetches it is not installed.
+    """
+    if str(name).startswith(HUB):
+        return hub_folder(str(name))
     folder = Path(name)
     if (folder / "config.json").exists():
         return folder
@@ -116,6 +164,62 @@ def _folder(name: str | Path) -> Path:
     return SHIPPED / str(name)
 
 
+def hub_folder(name: str) -> Path:
+    """Returns the folder of ``hub:owner/name`` in the cache of the hub; fetched only where it is not there whole.
+
+    ``hub:owner/name@revision`` names a branch, tag or commit; without one it is the main branch as it was first
+    fetched, so that a name means the same from run to run. Weights are safetensors alone; no code is fetched.
+
+    Raises:
+        InvalidValue: it is no such name.
+        MissingExtra: huggingface_hub is not installed.
+        InvalidCheckpoint: it is not here and cannot be fetched: no network, no such name, or no access.
+    """
+    repo, _, revision = name.removeprefix(HUB).partition("@")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo) or ".." in name:
+        raise InvalidValue(f"{name!r} is no name of the hub; write hub:owner/name, or hub:owner/name@revision")
+    try:
+        hub = importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise MissingExtra("huggingface_hub", "models", f"loading {name}") from error
+
+    def ask(here: bool) -> Path:
+        return Path(
+            hub.snapshot_download(repo, revision=revision or None, allow_patterns=FETCHED, local_files_only=here)
+        )
+
+    try:
+        found = ask(True)
+        if not _lacking(found):
+            return found
+    except Exception:  # not in the cache; the library has several errors for that
+        _LOG.debug("%s is not in the cache of the hub", name)
+    _LOG.warning("fetching %s from the hub; it is kept in its cache", name)
+    try:
+        found = ask(False)
+    except Exception as error:  # whatever the network, the hub or the library raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InvalidCheckpoint(
+            f"{name} is not on this machine and cannot be fetched ({type(error).__name__}: {reason}); check the name "
+            "and the network, or give the path of a folder that was downloaded elsewhere"
+        ) from error
+    if lacking := _lacking(found):
+        raise InvalidCheckpoint(
+            f"{name} cannot be fetched whole: it lacks {', '.join(lacking)}; either the network went, or its weights "
+            "are not published as safetensors"
+        )
+    return found
+
+
+def _lacking(folder: Path) -> list[str]:
+    """Returns which of the config and all weights a folder of the hub's cache does not hold."""
+    index = folder / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if index.exists():
+        names = sorted(set(json.loads(index.read_text("utf-8")).get("weight_map", {}).values()))
+    return [name for name in ("config.json", *names) if not (folder / name).exists()]
+
+
 def saved_config(name: str | Path) -> Any:
     """Returns the config of one of our own models, saved in a folder or shipped; its weights are not read.
 
@@ -123,7 +227,7 @@ def saved_config(name: str | Path) -> Any:
         UnknownName: neither a folder nor a shipped model.
         InvalidCheckpoint: the folder holds no model of this package.
     """
-    folder = _folder(name)
+    folder = folder_of(name)
     header = _header(folder)
     if "system" not in header:
         raise InvalidCheckpoint(f"{folder} holds published weights; a part is taken from a model saved by this package")
@@ -141,7 +245,7 @@ def load_part(model: nn.Module, path: str, name: str | Path) -> None:
         part = model.get_submodule(path)
     except AttributeError as error:
         raise Unsupported(f"{type(model).__name__} has no part {path!r} that could be filled from {name}") from error
-    load_weights(part, _folder(name) / "model.safetensors")
+    load_weights(part, folder_of(name) / "model.safetensors")
 
 
 def take_weights(model: nn.Module, name: str | Path, rows: tuple[int, int] | None = None) -> list[str]:
@@ -156,7 +260,7 @@ def take_weights(model: nn.Module, name: str | Path, rows: tuple[int, int] | Non
     Raises:
         InvalidCheckpoint: the weights cannot be read, or none is taken.
     """
-    path = _folder(name) / "model.safetensors"
+    path = folder_of(name) / "model.safetensors"
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:

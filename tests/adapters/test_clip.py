@@ -266,7 +266,12 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path, folder: Path) -> 
 @pytest.mark.parametrize(
     ("file", "path", "value", "reason"),
     [
-        ("config.json", ("model_type",), "bert", "of the type 'bert'; this package reads: blip, .*clap, clip, "),
+        (
+            "config.json",
+            ("model_type",),
+            "convnext",
+            "of the type 'convnext'; this package reads: bert, blip, .*clap, clip, ",
+        ),
         ("config.json", ("text_config", "layer_norm_eps"), 1e-6, "layer_norm_eps 1e-06"),
         ("config.json", ("vision_config", "hidden_act"), "relu", "hidden_act 'relu'"),
         ("config.json", ("vision_config", "num_channels"), 4, "num_channels 4"),

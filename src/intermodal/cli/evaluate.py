@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from intermodal.cli.console import JSON, bar, finish, say, table
+from intermodal.errors import InvalidValue
 
 MEASURED = 2_000
 """Samples, at most and evenly spaced, that subsets of fields are measured on, unless told otherwise."""
@@ -39,27 +40,26 @@ def command(
     minutes: Annotated[float, typer.Option(help="With --singles: of each training.")] = 1.0,
     candidates: Annotated[int, typer.Option(help="With --translate: how many to choose the best from.")] = 1,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report here.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the figures with the model, to be shown.")] = False,
     json: bool = JSON,
 ) -> None:
     """Measure a model: every field searched with every other or translated into it, names, subsets of fields."""
     from intermodal import runtime
     from intermodal.data.sources import open_source
-    from intermodal.errors import InvalidValue
     from intermodal.saving import load_model
     from intermodal.types import Codes, Embeds, Predicts, Translates
 
-    if bool(classify) + bool(probe) + bool(alignment or (report and not translate)) + translate > 1:
-        raise InvalidValue(
-            "give --classify, or --probe, or --alignment, or --translate, the last two with --report if it is wanted; "
-            "they are different measurements"
-        )
+    _one(bool(classify), bool(probe), bool(alignment or (report and not translate)), translate)
     runtime.threads()
     loaded = load_model(model)
+    if keep:
+        _keeps(loaded, model, bool(classify or probe))
     asked = _names(fields)
     size = {"size": samples} if samples else {}
     other = classify or probe or alignment
     if translate or (isinstance(loaded, Translates) and not isinstance(loaded, Embeds) and not other):
-        _translations(loaded, model, _rendered(loaded, data, split, size), asked, candidates, report, json)
+        found = _translations(loaded, model, _rendered(loaded, data, split, size), asked, candidates, report, json)
+        _kept(keep, model, found)
         return
     if isinstance(loaded, Predicts) and not other:
         _subsets(loaded, model, (data, split, samples), asked, list(beside or []), (singles, minutes), json)
@@ -71,7 +71,32 @@ def command(
         ways = (classify, probe, label_field, prompt or ["{}"])
         _names_told(loaded, model, source, (data, split), ways, json)
     else:
-        _search(loaded, model, source, asked, alignment, report, json)
+        _kept(keep, model, _search(loaded, model, source, asked, alignment, report, json))
+
+
+def _one(*asked: bool) -> None:
+    """Raises InvalidValue where several measurements are asked for."""
+    if sum(asked) > 1:
+        raise InvalidValue(
+            "give --classify, or --probe, or --alignment, or --translate, the last two with --report if it is wanted; "
+            "they are different measurements"
+        )
+
+
+def _keeps(model: Any, name: str, named: bool) -> None:
+    """Raises InvalidValue where what is to be measured is nothing that is kept with a model."""
+    from intermodal.types import Embeds, Translates
+
+    if named or not isinstance(model, Embeds | Translates):
+        raise InvalidValue(f"--keep keeps figures of searching and translating with {name}; leave it out for others")
+
+
+def _kept(keep: bool, name: str, result: dict[str, Any]) -> None:
+    """Keeps what was measured with the model where that was asked for."""
+    from intermodal.evaluation.kept import kept
+
+    if keep:
+        say(f"kept: {kept(name, result)}")
 
 
 def _names_told(
@@ -101,8 +126,8 @@ def _names_told(
 
 def _search(
     model: Any, name: str, source: Any, fields: list[str] | None, alignment: bool, report: Path | None, json: bool
-) -> None:
-    """Measures every field searched with every other, prints the matrix and writes the report."""
+) -> dict[str, Any]:
+    """Measures every field searched with every other, prints the matrix, writes the report and returns all of it."""
     from intermodal.evaluation.protocols import alignments, any_to_any, embed_source
     from intermodal.types import Translates
 
@@ -120,6 +145,7 @@ def _search(
         say(f"report: {report}")
     index = f"intermodal index my-library FOLDER --model {name}"
     finish(result, json, text, f"intermodal evaluate {name} --translate" if isinstance(model, Translates) else index)
+    return result
 
 
 def _names(given: str) -> list[str] | None:
@@ -140,8 +166,8 @@ def _rendered(model: Any, data: str, split: str, size: dict[str, int]) -> Any:
 
 def _translations(
     model: Any, name: str, source: Any, fields: list[str] | None, candidates: int, report: Path | None, json: bool
-) -> None:
-    """Measures every direction, and every field made from all the others, prints them and writes the report."""
+) -> dict[str, Any]:
+    """Measures every direction, and every field made from all others; prints, reports and returns what was found."""
     from intermodal.evaluation.translation_report import write_translation_report
     from intermodal.evaluation.translations import completions, examples, translations
     from intermodal.types import MODALITIES, Completes
@@ -163,6 +189,7 @@ def _translations(
         say(f"report: {report}")
     first = next(iter(result["directions"])).split(">")
     finish(result, json, "\n\n".join(texts), f"intermodal translate INPUT --to {first[1]} --model {name}")
+    return result
 
 
 def translations_text(result: dict[str, Any]) -> str:

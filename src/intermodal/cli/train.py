@@ -49,7 +49,7 @@ class Job:
 
 def command(
     system: Annotated[str, typer.Argument(help="Which system: a name that `intermodal list` shows.")],
-    data: Annotated[str, typer.Option(help="diorama, or a folder with metadata.jsonl.")] = "diorama",
+    data: Annotated[str, typer.Option(help="diorama, shots, or a folder with metadata.jsonl.")] = "diorama",
     out: Annotated[Path, typer.Option(help="Folder for the model, the log and the checkpoints.")] = Path("runs/model"),
     size: Annotated[str, typer.Option(help="tiny trains on a laptop; paper is the published size.")] = "tiny",
     fields: Annotated[str, typer.Option(help="Only these fields of the data, with commas.")] = "",

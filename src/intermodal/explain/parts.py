@@ -129,7 +129,8 @@ def _windows(count: int) -> Iterator[tuple[int, int]]:
 
 def _edges(length: int, count: int) -> list[int]:
     """Returns where ``count`` parts of a length begin, and its end; fewer where it is shorter."""
-    return np.linspace(0, length, min(count, length) + 1).round().astype(int).tolist()
+    places: list[int] = np.linspace(0, length, min(count, length) + 1).round().astype(int).tolist()
+    return places
 
 
 def _regions(height: int, width: int, cells: int) -> tuple[list[dict[str, Any]], list[tuple[Any, tuple[int, ...]]]]:
@@ -150,7 +151,7 @@ def _regions(height: int, width: int, cells: int) -> tuple[list[dict[str, Any]],
 
 def _image(item: Any, cells: int, _spans: int) -> tuple[list[dict[str, Any]], Iterator[_Hidden]]:
     pixels = item.pixels
-    parts, windows = _regions(*pixels.shape[:2], cells)
+    parts, windows = _regions(pixels.shape[0], pixels.shape[1], cells)
     usual = np.median(pixels, axis=(0, 1)).astype(np.uint8)
 
     def made() -> Iterator[_Hidden]:
@@ -164,7 +165,7 @@ def _image(item: Any, cells: int, _spans: int) -> tuple[list[dict[str, Any]], It
 
 def _video(item: Any, cells: int, spans: int) -> tuple[list[dict[str, Any]], Iterator[_Hidden]]:
     frames, rate = item.frames, item.frames_per_s
-    parts, windows = _regions(*frames.shape[1:3], min(cells, 4))
+    parts, windows = _regions(frames.shape[1], frames.shape[2], min(cells, 4))
     usual, regions = np.median(frames, axis=(0, 1, 2)).astype(np.uint8), len(parts)
     edges = _edges(len(frames), spans)
     times = list(pairwise(edges)) if len(frames) > 1 else []

@@ -114,7 +114,7 @@ class Engine:
         return {each: one for each, one in self.models.items() if isinstance(one, Translates)}
 
     def abilities(self, name: str) -> dict[str, Any]:
-        """Returns what a model can do: its verbs, the modalities that it reads, and its directions."""
+        """Returns what a model can do: verbs, modalities that it reads, directions, and what was measured of it."""
         model = self.models[name]
         verbs = {"embed": Embeds, "translate": Translates, "answer": Answers, "score": Scores, "complete": Completes}
         known = getattr(model, "preprocessors", None) or {}
@@ -122,6 +122,7 @@ class Engine:
             "verbs": [verb for verb, kind in verbs.items() if isinstance(model, kind)],
             "modalities": sorted({str(p.modality) for p in known.values()}),
             "directions": [list(pair) for pair in model.directions] if isinstance(model, Translates) else [],
+            "figures": dict(getattr(model, "figures", None) or {}),
         }
 
     # ---- what it does
@@ -182,7 +183,7 @@ class Engine:
         model = self.models[name]
 
         def work(pieces: list[Any]) -> list[Any]:
-            return [explain(model, *piece, cells, spans) for piece in pieces]
+            return [explain(model, of, asked, cells, spans) for of, asked in pieces]
 
         found: Explanation = (await self.slow.do(("explain", name, cells, spans), work, [(item, query)]))[0]
         return found
