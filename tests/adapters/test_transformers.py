@@ -27,8 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-OWN = ("clip", "lxmert", "visual_bert")
-"""Families that our own code computes."""
+OWN = ("blip", "clip", "compound", "connected", "lxmert", "visual_bert")
+"""Families that our own code computes, and folders of several models."""
 
 
 @pytest.mark.parametrize("kind", [name for name in catalog.names("adapters") if name not in OWN])

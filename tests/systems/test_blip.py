@@ -35,7 +35,7 @@ def learnt() -> blip.Blip:
     model = make(kept=0.9).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     batch = batches(model, grounded.SAMPLES * 2)
-    for step in range(280):
+    for step in range(400):
         optimizer.param_groups[0]["lr"] = 3e-3 * min(1.0, (step + 1) / 20)
         optimizer.zero_grad()
         torch.stack(list(model.losses(batch).values())).sum().backward()  # type: ignore[no-untyped-call]

@@ -63,6 +63,7 @@ def load(folder: Path) -> Sentences:
         MissingExtra: the library is not installed.
         InvalidCheckpoint: files are missing, damaged, or do not fit each other, or it is no sentence encoder.
     """
+    _transformers.library()  # said before what the folder lacks
     vectors = _pooling(folder)
     network = _transformers.load(folder, "BertModel", SPARE)
     tokens = _tokens.load(folder, "PreTrainedTokenizerFast", network.config.vocab_size)
