@@ -131,6 +131,30 @@ def by_keys(visit: Visit) -> None:
     visit.check("an address gives the same page", shared)
 
 
+def explained(visit: Visit, reads: set[str]) -> None:
+    """Opens a result of each kind and looks for what decided that it matched."""
+    page = visit.page
+    drawn = {"image": ".heat svg rect", "video": ".heat svg rect", "audio": ".strip rect", "timeseries": ".thin rect"}
+
+    def why(kind: str) -> str:
+        visit.home()
+        page.fill("#words", "a red circle")
+        page.press("#words", "Enter")
+        visit.found()
+        page.check(f"#among input[value={kind}]", force=True)
+        page.wait_for_selector(f".hit[data-modality={kind}] .open")
+        page.click(f".hit[data-modality={kind}] .open >> nth=0")
+        page.wait_for_selector(".reasons:not([aria-busy])", timeout=SLOW_MS)
+        count = page.locator(f".reasons {drawn[kind]}").count()
+        assert count > 1, page.inner_text(".reasons")
+        assert "Your words" in page.inner_text(".reasons"), page.inner_text(".reasons")
+        visit.shot(f"why-{kind}")
+        return f"{count} parts"
+
+    for kind in sorted(reads & drawn.keys()):
+        visit.check(f"why: {kind}", lambda kind=kind: why(kind))
+
+
 def making(visit: Visit, folder: Path, verbs: set[str], ways: set[tuple[str, str]]) -> None:
     """Turns one thing into another, and asks."""
     page = visit.page
@@ -299,6 +323,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ways = {(a, b) for model in models for a, b in model["intermodal"]["directions"]}
         searches(visit, media)
         by_keys(visit)
+        explained(visit, reads)
         making(visit, media, verbs, ways)
         adding(visit, media)
         serious = looked_at(visit, arguments.axe, "timeseries" in reads)
