@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Int64, Shaped
 from torch import Tensor
 
 MODALITIES = ("text", "image", "audio", "video", "timeseries")
@@ -70,6 +70,19 @@ class Batch:
     def rows(self, index: Shaped[Tensor, " N"]) -> "Batch":
         """Returns the rows that ``index`` (ids or a boolean mask) selects."""
         return Batch(self.values[index], self.mask[index])
+
+    def keys(self) -> Int64[Tensor, " B"]:
+        """Returns a number, 0 or more, per row of ids: equal where all real ids are, else all but surely different.
+
+        Each id is mixed with its place into 64 bits and these are added up, so padding does not matter. Source of the
+        mixing: Steele et al. 2014, "Fast splittable pseudorandom number generators" (SplitMix64).
+        """
+        places = torch.arange(1, self.values.shape[1] + 1, device=self.values.device)
+        x = self.values.long() + places * -0x61C8864680B583EB
+        for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+            x = (x ^ (x >> shift & (1 << 64 - shift) - 1)) * factor
+        x = x ^ (x >> 31 & (1 << 33) - 1)
+        return (x * self.mask).sum(dim=1) & (1 << 63) - 1
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from intermodal.diorama.source import Diorama
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.modalities.text import Text
-from intermodal.systems.clip import Clip, Config, build, sized, words
+from intermodal.systems.clip import Clip, Config, build, sized
 from intermodal.testing import batches
 from intermodal.tokenizers.word import WordTokenizer
 from intermodal.types import Batch, Classifies, Embeds, Represents, Scores, Trains
@@ -109,13 +109,13 @@ def test_losses_are_those_of_what_represents_the_rows() -> None:
 def test_words_are_equal_where_texts_are_whatever_the_padding() -> None:
     ids = torch.tensor([[1, 2, 3, 0], [1, 2, 3, 9], [3, 2, 1, 0], [1, 2, 0, 0], [2, 2, 2, 2]])
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.bool)
-    found = words(Batch(ids, mask))
-    assert found[0] == found[1] == words(Batch(ids[:1, :3], mask[:1, :3]))[0]
+    found = Batch(ids, mask).keys()
+    assert found[0] == found[1] == Batch(ids[:1, :3], mask[:1, :3]).keys()[0]
     assert len(torch.unique(found)) == 4
     assert bool((found >= 0).all())
     random = torch.randint(0, 50, (20_000, 8))
     distinct = len(torch.unique(random, dim=0))
-    assert len(torch.unique(words(Batch(random, torch.ones_like(random, dtype=torch.bool))))) == distinct
+    assert len(torch.unique(Batch(random, torch.ones_like(random, dtype=torch.bool)).keys())) == distinct
 
 
 def test_sigmoid_form_has_its_bias() -> None:

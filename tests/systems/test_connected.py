@@ -6,7 +6,7 @@ from intermodal.config import from_dict, to_dict
 from intermodal.errors import InvalidValue, Unsupported
 from intermodal.objectives.contrastive import info_nce
 from intermodal.objectives.ranking import triplet_loss
-from intermodal.systems.connected import Config, Connected, Given, Head, Passing, build, hinge, numbers
+from intermodal.systems.connected import Config, Connected, Given, Head, Passing, build, hinge
 from intermodal.types import Batch
 
 LEFT = Given("image", 8, 2, origin="a", revision="1")
@@ -99,7 +99,7 @@ def test_absent_rows_are_zero_and_count_for_nothing() -> None:
 def test_equal_ids_have_equal_numbers_whatever_the_padding() -> None:
     values = torch.tensor([[5, 6, 0], [5, 6, 9], [6, 5, 0], [5, 6, 0]])
     mask = torch.tensor([[True, True, False]] * 3 + [[True, True, True]])
-    found = numbers(Batch(values, mask)).tolist()
+    found = Batch(values, mask).keys().tolist()
     assert found[0] == found[1]
     assert len(set(found)) == 3
     assert min(found) >= 0

@@ -50,18 +50,27 @@ def settings_of(folder: Path, kind: str, known: Mapping[str, Any]) -> dict[str, 
     return settings
 
 
+def tokenizer_of(folder: Path) -> WordPieceTokenizer:
+    """Returns the tokenizer of a folder.
+
+    Raises:
+        InvalidCheckpoint: there is no vocabulary.
+    """
+    try:
+        return WordPieceTokenizer.from_folder(folder)
+    except InvalidCheckpoint:
+        raise
+    except InvalidValue as error:
+        raise InvalidCheckpoint(f"{folder} holds no vocabulary of this package: {error}") from error
+
+
 def texts_of(folder: Path, rows: int, tokens_max: int) -> TextPreprocessor:
     """Returns how texts are read.
 
     Raises:
         InvalidCheckpoint: there is no vocabulary, or it is not that of the weights.
     """
-    try:
-        tokenizer = WordPieceTokenizer.from_folder(folder)
-    except InvalidCheckpoint:
-        raise
-    except InvalidValue as error:
-        raise InvalidCheckpoint(f"{folder} holds no vocabulary of this package: {error}") from error
+    tokenizer = tokenizer_of(folder)
     if tokenizer.vocab_size != rows:
         raise InvalidCheckpoint(
             f"{folder} has a vocabulary of {tokenizer.vocab_size} pieces and weights for {rows}; use the one that "

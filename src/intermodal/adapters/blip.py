@@ -33,7 +33,6 @@ from intermodal.modalities.image import ImagePreprocessor
 from intermodal.modalities.text import TextPreprocessor
 from intermodal.saving import fingerprint
 from intermodal.systems.blip import CONTRAST, MATCHING, WRITING, Blip, Config, build
-from intermodal.tokenizers.wordpiece import WordPieceTokenizer
 from intermodal.types import Candidate, Item, Sample
 
 CAPTIONS, ANSWERS = "BlipForConditionalGeneration", "BlipForQuestionAnswering"
@@ -201,12 +200,7 @@ def _settings(settings: Mapping[str, Any], part: str, known: Mapping[str, int]) 
 
 def _config(folder: Path, kind: str, text: Mapping[str, int], image: Mapping[str, int], space: int) -> Config:
     """Returns the config of our own system."""
-    try:
-        tokenizer = WordPieceTokenizer.from_folder(folder)
-    except InvalidCheckpoint:
-        raise
-    except InvalidValue as error:
-        raise InvalidCheckpoint(f"{folder} holds no vocabulary of this package: {error}") from error
+    tokenizer = _bert.tokenizer_of(folder)
     rows, begin = text["vocab_size"], text["bos_token_id"]
     if tokenizer.vocab_size > rows or begin >= rows or tokenizer.end_id != text["sep_token_id"]:
         raise InvalidCheckpoint(

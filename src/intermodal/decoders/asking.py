@@ -93,6 +93,13 @@ def answer_ids(batch: Batch) -> Int64[Tensor, " B"]:
     return torch.where(batch.mask[:, 1], batch.values[:, 1] - FIRST_ANSWER, -1)
 
 
+def answerable(roles: Roles, batch: Mapping[str, Batch]) -> tuple[Batch, Batch, Int64[Tensor, " B"]]:
+    """Returns the questions of a batch that have an answer of the list, their pictures, and the answers' numbers."""
+    wanted = answer_ids(batch[roles.answer])
+    rows = batch[roles.question].present & (wanted >= 0)
+    return batch[roles.question].rows(rows), batch[roles.image].rows(rows), wanted[rows]
+
+
 @torch.no_grad()
 def found(
     model: nn.Module, compute: Callable[[Batch, Batch], Tensor], field: str, pairs: Sequence[Pair]

@@ -4,9 +4,11 @@ The record is what configs of every system hold and what is saved with the weigh
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
+from intermodal import catalog
 from intermodal.encoders.convolutional import ConvolutionalEncoder
 from intermodal.encoders.recurrent import RecurrentEncoder
 from intermodal.encoders.transformer import TransformerEncoder
@@ -110,3 +112,20 @@ def encoder(config: TowerConfig) -> nn.Module:
         norm_first=config.norm_first,
         causal=config.causal,
     )
+
+
+def tiny(modality: str, tokenizer: Any) -> TowerConfig:
+    """Returns a tower for a laptop: half a million weights, 16 tokens of a 64 x 64 picture."""
+    make = catalog.module("modalities", modality).PREPROCESSOR
+    if modality == "text":
+        return TowerConfig(make(tokenizer=tokenizer, tokens_max=64), depth=2, sizes=(64,))
+    if modality == "image":
+        shape = make(height=64, width=64, patch=16)
+        return TowerConfig(shape, sizes=(4, 4), first=(4, 4), channels=(48, 96))
+    if modality == "video":
+        clip = make(frames=8, height=64, width=64, patch=(8, 16, 16))
+        return TowerConfig(clip, sizes=(1, 4, 4), first=(8, 4, 4), channels=(48, 96))
+    if modality == "audio":
+        sound = make(channels=2, mels=96, window=1024, hop=320, patch_frames=4)
+        return TowerConfig(sound, sizes=(1, 0), first=(4, 1), channels=(48, 96))
+    return TowerConfig(make(channels=9, patch=16), depth=4, sizes=(0,))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from intermodal.errors import InvalidValue
-from intermodal.saving import figures_of, folder_of, keep_figures
+from intermodal.saving import HUB, figures_of, folder_of, keep_figures
 
 WHAT = {
     "search": "Recall@1 as a share of the best possible",
@@ -30,7 +30,7 @@ def kept(name: str | Path, result: Mapping[str, Any]) -> Path:
     Raises:
         InvalidValue: the result has no figures of pairs, or the model is another's, whose folder is left as it is.
     """
-    if str(name).startswith("hub:"):
+    if str(name).startswith(HUB):
         raise InvalidValue(
             f"the figures of {name} cannot be kept: its folder is the hub's; save the model in one of yours"
         )

@@ -69,19 +69,3 @@ def confused(
     texts = torch.cat((own, hard_negatives(near, same), own))
     there = (pictures >= 0) & (texts >= 0)
     return pictures[there], texts[there], (torch.arange(len(there), device=own.device) < len(own))[there]
-
-
-def words(batch: Batch) -> Int64[Tensor, " B"]:
-    """Returns a number, 0 or more, per row of ids: equal where all real ids are, else all but surely different.
-
-    Each id is mixed with its place into 64 bits and these are added up, so padding does not matter. Source of the
-    mixing: Steele et al. 2014, "Fast splittable pseudorandom number generators" (SplitMix64).
-    """
-    x = (
-        batch.values.long()
-        + torch.arange(1, batch.values.shape[1] + 1, device=batch.values.device) * -0x61C8864680B583EB
-    )
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        x = (x ^ (x >> shift & (1 << 64 - shift) - 1)) * factor
-    x = x ^ (x >> 31 & (1 << 33) - 1)
-    return (x * batch.mask).sum(dim=1) & (1 << 63) - 1

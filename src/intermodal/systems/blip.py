@@ -35,7 +35,7 @@ from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.layers.block import Norms
 from intermodal.layers.stem import stem
 from intermodal.objectives.distillation import Queue, contrast, follow
-from intermodal.objectives.matching import confused, matching_loss, matching_score, words
+from intermodal.objectives.matching import confused, matching_loss, matching_score
 from intermodal.sampling.autoregressive import Sampling, continued
 from intermodal.types import Batch, Candidate, Encoded, Item, Sample
 
@@ -206,7 +206,7 @@ class Blip(nn.Module):
 
     def _captions(self, texts: Batch, pictures: Batch) -> dict[str, Tensor]:
         """Returns the losses of captions with their pictures."""
-        seen, keys, terms = self.eyes(pictures), words(texts), dict[str, Tensor]()
+        seen, keys, terms = self.eyes(pictures), texts.keys(), dict[str, Tensor]()
         near = seen.pooled.new_zeros(len(keys), len(keys))
         if CONTRAST in self.config.learns:
             own = self.shown(seen), self.alone(texts)

@@ -24,10 +24,9 @@ from torch.nn import functional as F
 
 from intermodal import catalog, runtime
 from intermodal.encoders.inference import batch_of, pooled
-from intermodal.encoders.tower import TowerConfig, encoder
+from intermodal.encoders.tower import TowerConfig, encoder, tiny
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.objectives.contrastive import info_nce, sigmoid_loss
-from intermodal.objectives.matching import words
 from intermodal.types import Batch, Encoded, Item, Symbols
 
 OBJECTIVES = ("info_nce", "sigmoid")
@@ -147,7 +146,7 @@ class Clip(nn.Module):
             else:
                 rows[name] = torch.zeros(len(part), self.config.width, device=part.mask.device)
             if self.config.equal_texts and part.values.dim() == 2 and not part.values.is_floating_point():
-                rows[f"{name}.words"] = words(part)
+                rows[f"{name}.words"] = part.keys()
         return rows
 
     def losses_of(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -283,23 +282,6 @@ def build(config: Config) -> Clip:
 # ---- Sizes
 
 
-def _tiny(modality: str, tokenizer: Any) -> TowerConfig:
-    """Returns a tower for a laptop: half a million weights, 16 tokens of a 64 x 64 picture."""
-    make = catalog.module("modalities", modality).PREPROCESSOR
-    if modality == "text":
-        return TowerConfig(make(tokenizer=tokenizer, tokens_max=64), depth=2, sizes=(64,))
-    if modality == "image":
-        shape = make(height=64, width=64, patch=16)
-        return TowerConfig(shape, sizes=(4, 4), first=(4, 4), channels=(48, 96))
-    if modality == "video":
-        clip = make(frames=8, height=64, width=64, patch=(8, 16, 16))
-        return TowerConfig(clip, sizes=(1, 4, 4), first=(8, 4, 4), channels=(48, 96))
-    if modality == "audio":
-        sound = make(channels=2, mels=96, window=1024, hop=320, patch_frames=4)
-        return TowerConfig(sound, sizes=(1, 0), first=(4, 1), channels=(48, 96))
-    return TowerConfig(make(channels=9, patch=16), depth=4, sizes=(0,))
-
-
 def _paper(modality: str, tokenizer: Any) -> TowerConfig:
     """Returns the towers of ViT-B/32 (arXiv 2103.00020, table 19); sound, video and series in the same widths."""
     make = catalog.module("modalities", modality).PREPROCESSOR
@@ -318,7 +300,7 @@ def _paper(modality: str, tokenizer: Any) -> TowerConfig:
     return TowerConfig(make(channels=9, patch=8), "transformer", 512, 12, 8, sizes=(0,))
 
 
-SIZES: dict[str, Callable[[str, Any], TowerConfig]] = {"tiny": _tiny, "paper": _paper}
+SIZES: dict[str, Callable[[str, Any], TowerConfig]] = {"tiny": tiny, "paper": _paper}
 """Size -> (modality, tokenizer) -> tower. ``tiny`` trains on a laptop; ``paper`` is the published one."""
 
 

@@ -222,7 +222,7 @@ class Connected(nn.Module):
             else:
                 rows[name] = torch.zeros(len(part), self.config.width * self.config.heads, device=part.mask.device)
             if part.values.dim() == 2 and not part.values.is_floating_point():
-                rows[f"{name}.words"] = numbers(part)
+                rows[f"{name}.words"] = part.keys()
         return rows
 
     def losses_of(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -329,15 +329,6 @@ def hinge(cosines: Float[Tensor, "N N"], together: Bool[Tensor, "N N"]) -> Float
     others = cosines.masked_fill(together, -torch.inf)
     own = cosines.diagonal()
     return torch.stack([F.relu(MARGIN + others.amax(dim=side) - own).mean() for side in (0, 1)]).sum()
-
-
-def numbers(batch: Batch) -> Int64[Tensor, " B"]:
-    """Returns a number, 0 or more, per row of ids: equal where all real ids are, else all but surely different."""
-    x = torch.zeros(len(batch), dtype=torch.int64, device=batch.mask.device)
-    for ids, real in zip(batch.values.long().T, batch.mask.T, strict=True):
-        mixed = (x * 6364136223846793005) ^ ((ids + 1) * -7046029254386353131)  # odd factors of SplitMix and PCG
-        x = torch.where(real, mixed ^ (mixed >> 29), x)
-    return x & (1 << 63) - 1
 
 
 def _groups(rows: Mapping[str, Tensor], both: Tensor) -> Int64[Tensor, " N"]:

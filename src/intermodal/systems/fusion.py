@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from intermodal import catalog
 from intermodal.decoders.tasks import Task
-from intermodal.encoders.tower import TowerConfig, encoder
+from intermodal.encoders.tower import TowerConfig, encoder, tiny
 from intermodal.errors import InvalidValue, UnknownName
 from intermodal.fusion import Fusion as Joint
 from intermodal.fusion import FusionConfig, as_encoded
@@ -226,23 +226,6 @@ def build(config: Config) -> Fusion:
 # ---- Sizes
 
 
-def _tiny(modality: str, tokenizer: Any) -> TowerConfig:
-    """Returns a tower for a laptop: half a million weights."""
-    make = catalog.module("modalities", modality).PREPROCESSOR
-    if modality == "text":
-        return TowerConfig(make(tokenizer=tokenizer, tokens_max=64), depth=2, sizes=(64,))
-    if modality == "image":
-        shape = make(height=64, width=64, patch=16)
-        return TowerConfig(shape, sizes=(4, 4), first=(4, 4), channels=(48, 96))
-    if modality == "video":
-        clip = make(frames=8, height=64, width=64, patch=(8, 16, 16))
-        return TowerConfig(clip, sizes=(1, 4, 4), first=(8, 4, 4), channels=(48, 96))
-    if modality == "audio":
-        sound = make(channels=2, mels=96, window=1024, hop=320, patch_frames=4)
-        return TowerConfig(sound, sizes=(1, 0), first=(4, 1), channels=(48, 96))
-    return TowerConfig(make(channels=9, patch=16), depth=4, sizes=(0,))
-
-
 def _paper(modality: str, tokenizer: Any) -> TowerConfig:
     """Returns towers of MulT's kind: one product per token, no blocks of their own but one, 40 wide, 8 heads."""
     make = catalog.module("modalities", modality).PREPROCESSOR
@@ -259,7 +242,7 @@ def _paper(modality: str, tokenizer: Any) -> TowerConfig:
 
 
 SIZES = {
-    "tiny": (_tiny, FusionConfig("gated", 128, 1), "product"),
+    "tiny": (tiny, FusionConfig("gated", 128, 1), "product"),
     "paper": (_paper, FusionConfig("cross", 40, 4, 8, dropout=0.1), ""),
 }
 """Size -> (tower of a modality, joint form, late rule). ``tiny`` trains on a laptop; ``paper`` is MulT for CMU-MOSEI

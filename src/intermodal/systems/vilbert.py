@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from intermodal import catalog
-from intermodal.decoders.asking import Roles, answer_ids, answered, preprocessors, roles_of, scored
+from intermodal.decoders.asking import Roles, answerable, answered, preprocessors, roles_of, scored
 from intermodal.decoders.classification import Classifier, FirstToken, Transform, WordHead
 from intermodal.errors import InvalidValue, UnknownName
 from intermodal.layers.block import Block, Norms
@@ -234,11 +234,9 @@ class Vilbert(nn.Module):
         if roles.caption in batch:
             found |= self._captions(batch[roles.caption], batch[roles.image])
         if roles.question in batch:
-            wanted = answer_ids(batch[roles.answer])
-            rows = batch[roles.question].present & (wanted >= 0)
-            if bool(rows.any()):
-                logits = self._choices(batch[roles.question].rows(rows), batch[roles.image].rows(rows))
-                found["answers"] = words_loss(logits, wanted[rows])
+            questions, pictures, wanted = answerable(roles, batch)
+            if len(wanted):
+                found["answers"] = words_loss(self._choices(questions, pictures), wanted)
         return found
 
     def _captions(self, texts: Batch, pictures: Batch) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from intermodal import catalog
-from intermodal.decoders.asking import Roles, answer_ids, answered, preprocessors, roles_of, scored
+from intermodal.decoders.asking import Roles, answerable, answered, preprocessors, roles_of, scored
 from intermodal.decoders.classification import Classifier, FirstToken, WordHead
 from intermodal.errors import InvalidValue, UnknownName
 from intermodal.layers.block import Block, Norms
@@ -137,11 +137,9 @@ class VisualBert(nn.Module):
         if roles.caption in batch:
             found |= self._captions(batch[roles.caption], batch[roles.image])
         if roles.question in batch:
-            wanted = answer_ids(batch[roles.answer])
-            rows = batch[roles.question].present & (wanted >= 0)
-            if bool(rows.any()):
-                logits = self._choices(batch[roles.question].rows(rows), batch[roles.image].rows(rows))
-                found["answers"] = words_loss(logits, wanted[rows])
+            questions, pictures, wanted = answerable(roles, batch)
+            if len(wanted):
+                found["answers"] = words_loss(self._choices(questions, pictures), wanted)
         return found
 
     def _captions(self, texts: Batch, pictures: Batch) -> dict[str, Tensor]:
