@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ READER = ("train.steps=2100",)
 CAPTIONS = ("plan.targets=text", "plan.each=true", "contrast=0.2", "train.minutes=28")
 MODEL = ("contrast=0.2", "plan.single=0.75", "plan.alone=0.02", "train.minutes=125")
 """What is changed of ``tiny``; minutes are those on two cores. Captions come first: see design note 0011."""
+
+BEST_SCENES = 250
+"""Scenes of which the best of four candidates is measured: each takes four times as long."""
 
 SENTENCE = "a large red star moving right at the top left and a small green circle at the bottom"
 LATENCY = {"text": 0.5, "image": 1.0, "video": 4.0, "audio": 1.0, "timeseries": 1.0}
@@ -61,10 +65,9 @@ Whole scenes {scenes:.1f} %. Recall@1 by the same weights, of the best possible:
 
 
 def intermodal(*arguments: str) -> dict[str, Any]:
-    """Returns what one verb of the command line printed as JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "intermodal", *arguments, "--json"], stdout=subprocess.PIPE, check=True
-    )
+    """Returns what one verb of the command line printed as JSON, on one core."""
+    command = [sys.executable, "-m", "intermodal", *arguments, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ | {"INTERMODAL_THREADS": "1"})
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -108,19 +111,27 @@ def seconds(model: Any, to: str, rounds: int) -> float:
 
 
 def measured(folder: Path, work: Path, samples: int) -> dict[str, Any]:
-    """Returns what the model does on unseen scenes and on unseen pairs, and how long it takes."""
+    """Returns what the model does on unseen scenes and on unseen pairs, and how long it takes.
 
-    def told(split: str, *more: str) -> dict[str, Any]:
-        return intermodal("evaluate", str(folder), "--split", split, "--samples", str(samples), *more)
-
+    Each evaluation runs on a core of its own; one item at a time is timed when all of them have ended.
+    """
+    few = min(samples, BEST_SCENES)
     asked = {"model": (folder / "model.safetensors").stat().st_mtime_ns, "samples": samples}
-    report = ("--report", str(work / "report.html"))
-    return {
-        "test": _stages.kept(work / "test.json", asked, lambda: told("test", "--translate", *report)),
-        "compositional": _stages.kept(work / "compositional.json", asked, lambda: told("compositional", "--translate")),
-        "search": _stages.kept(work / "search.json", asked, lambda: told("test")),
-        "seconds": _stages.kept(work / "seconds.json", asked, lambda: timed(folder)),
+    stages = {
+        "test": ("test", samples, ("--translate", "--report", str(work / "report.html"))),
+        "compositional": ("compositional", samples, ("--translate",)),
+        "best": ("test", few, ("--translate", "--candidates", "4")),
+        "search": ("test", samples, ()),
     }
+
+    def told(stage: str) -> Any:
+        split, count, more = stages[stage]
+        arguments = ("evaluate", str(folder), "--split", split, "--samples", str(count), *more)
+        return _stages.kept(work / f"{stage}.json", asked, lambda: intermodal(*arguments))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip(stages, pool.map(told, stages), strict=True))
+    return found | {"seconds": _stages.kept(work / "seconds.json", asked, lambda: timed(folder))}
 
 
 def timed(folder: Path) -> dict[str, float]:
@@ -150,6 +161,12 @@ def recorded(found: dict[str, Any]) -> None:
     keep("attributes.worst", round(attributes[worst], 1), "%", "≥ 95", f"worst of the 20 directions ({worst})")
     keep("attributes.image_to_text", round(attributes["image>text"], 1), "%", "≥ 99")
     keep("attributes.text_to_image", round(attributes["text>image"], 1), "%", "≥ 97")
+    best = {name: 100 * way["attribute_accuracy"] for name, way in found["best"]["directions"].items()}
+    least = min(best, key=lambda name: best[name])
+    note = f"best of 4, {found['best']['count']} scenes"
+    keep("best_of_4.mean", round(statistics.mean(best.values()), 1), "%", "≥ 98", note)
+    keep("best_of_4.worst", round(best[least], 1), "%", "≥ 95", f"{note}: worst of the 20 directions ({least})")
+    keep("best_of_4.scenes", round(100 * found["best"]["mean"]["scene_accuracy"], 1), "%", "≥ 85", note)
     keep("scenes", round(100 * found["test"]["mean"]["scene_accuracy"], 1), "%", "≥ 85")
     drops = {name: attributes[name] - 100 * novel[name]["attribute_accuracy"] for name in ways}
     most = max(drops, key=lambda name: drops[name])
@@ -164,7 +181,7 @@ def recorded(found: dict[str, Any]) -> None:
     for to, limit in LATENCY.items():
         keep(f"seconds.{to}", round(found["seconds"][to], 2), "s", f"≤ {limit:g}", f"one {to} on one core")
         batch = statistics.mean(way["seconds_per_item"] for name, way in ways.items() if name.endswith(f">{to}"))
-        keep(f"per_second.{to}", round(1 / batch, 1), "items/s", "-", f"{to} in batches of 32, all cores")
+        keep(f"per_second.{to}", round(1 / batch, 1), "items/s", "-", f"{to} in batches of 32, one core")
     keep("memory", round(found["seconds"]["MiB"]), "MiB", "≤ 1024", "of the process, one item at a time")
 
 

@@ -1,9 +1,11 @@
 """How fields are written in one vocabulary."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from intermodal.decoders.spelling import (
+    Source,
     Speller,
     Spelt,
     code_spelling,
@@ -52,39 +54,71 @@ def test_codes_end_where_they_have_no_fixed_length_and_come_back() -> None:
     assert torch.equal(back, ids * mask[..., None])
 
 
+def looking(speller: Speller, rows: int) -> Source:
+    """Returns five given tokens, one of which is not real in the last row, that a speller has learnt to look at."""
+    torch.nn.init.normal_(speller.look.out.weight)
+    mask = torch.ones(rows, 5, dtype=torch.bool)
+    mask[-1, 0] = False
+    return speller.source(torch.randn(rows, 5, 8), mask)
+
+
 @torch.no_grad()
-def test_the_likelihood_is_that_of_a_loop_over_every_id() -> None:
+@pytest.mark.parametrize("ends", [False, True])
+def test_the_likelihood_is_that_of_a_loop_over_every_id(ends: bool) -> None:
     torch.manual_seed(0)
-    spelling = code_spelling(3, 4, 3, ends=False)
-    table, speller = torch.randn(spelling.stop, 8), Speller(8, 3)
-    x = torch.randn(2, 3, 8)
-    ids = torch.randint(4, (2, 3, 3))
-    spelt = spell_codes(Batch(ids, torch.tensor([[True] * 3, [True, True, False]])), ends=False)
-    found = speller.log_likelihood(x, table, spelling, spelt)
+    spelling = code_spelling(3, 4, 3, ends)
+    table, speller = torch.randn(spelling.stop, 8), Speller(8, 3, 2)
+    batch = Batch(torch.randint(4, (2, 3, 3)), torch.tensor([[True] * 3, [True, True, False]]))
+    spelt = spell_codes(batch, ends)
+    count, source = spelt.choices.shape[1], looking(speller, 2)
+    x = torch.randn(2, count, 8)
+    found = speller.log_likelihood(x, table, spelling, spelt, source)
     for row in range(2):
         expected = 0.0
-        for place in range(3):
-            chosen = None
+        own = source.rows(torch.tensor([row]))
+        for place in range(count):
+            chosen = torch.zeros(1, 1, 8)
             for group in range(3):
                 start, size = spelling.starts[group], spelling.sizes[group]
-                logits = speller(x[row, place], chosen, group) @ table[start : start + size].T
+                hidden = speller(x[row, place][None, None], chosen, speller.marks[group, None], own)
+                logits = hidden[0, 0] @ table[start : start + size].T
+                choice = spelt.choices[row, place, group]
                 if bool(spelt.real[row, place, group]):
-                    expected += float(logits.log_softmax(-1)[spelt.choices[row, place, group]])
-                own = table[start + spelt.choices[row, place, group]]
-                chosen = own if chosen is None else chosen + own
+                    expected += float(logits.log_softmax(-1)[choice])
+                chosen = chosen + table[start + choice]
         assert abs(float(found[row]) - expected) < 1e-4
 
 
 @torch.no_grad()
+def test_a_speller_sees_what_is_real_of_its_own_row_and_begins_without() -> None:
+    torch.manual_seed(0)
+    speller = Speller(8, 1, 2)
+    x, chosen, tokens = torch.randn(2, 3, 8), torch.randn(2, 3, 8), torch.randn(2, 4, 8)
+    mask = torch.tensor([[True, True, False, False], [False] * 4])
+
+    def spelt(tokens: torch.Tensor) -> torch.Tensor:
+        return speller(x, chosen, speller.marks.expand(3, -1), speller.source(tokens, mask))
+
+    torch.testing.assert_close(spelt(tokens), spelt(torch.randn(2, 4, 8)))  # a fresh one has not learnt to look
+    torch.nn.init.normal_(speller.look.out.weight)
+    before, other = spelt(tokens), tokens.clone()
+    other[0, 2:], other[1] = 9.0, 9.0
+    torch.testing.assert_close(before, spelt(other))
+    other[0, 1] = 9.0
+    assert not torch.allclose(before[0], spelt(other)[0])
+    assert bool(before.isfinite().all())
+
+
+@torch.no_grad()
 def test_what_is_not_real_adds_nothing() -> None:
-    speller, spelling = Speller(8, 1), text_spelling(0, 6, 0, 1)
-    x, table = torch.randn(1, 4, 8), torch.randn(spelling.stop, 8)
+    speller, spelling = Speller(8, 1, 2), text_spelling(0, 6, 0, 1)
+    x, table, source = torch.randn(1, 4, 8), torch.randn(spelling.stop, 8), looking(speller, 1)
     choices = torch.tensor([[2, 3, 1, 5]])[..., None]
     real = torch.tensor([[True, True, True, False]])[..., None]
-    one = speller.log_likelihood(x, table, spelling, Spelt(choices, real))
+    one = speller.log_likelihood(x, table, spelling, Spelt(choices, real), source)
     other = choices.clone()
     other[0, 3] = 0
-    assert torch.equal(one, speller.log_likelihood(x, table, spelling, Spelt(other, real)))
+    assert torch.equal(one, speller.log_likelihood(x, table, spelling, Spelt(other, real), source))
 
 
 def test_positions_are_the_sum_of_their_ids_and_grids_are_found() -> None:

@@ -87,15 +87,31 @@ def test_what_is_written_does_not_depend_on_padding() -> None:
     assert both.values.shape[1] - 1 > count
     alone, among = own.spelt("text", short), own.spelt("text", both)
     hidden = torch.randn(2, both.values.shape[1] - 1, WIDTH)
-    one = own.log_likelihood("text", hidden[:1, :count], alone)
-    torch.testing.assert_close(one[0], own.log_likelihood("text", hidden, among)[0])
+    source = own.source({}, 2)
+    one = own.log_likelihood("text", hidden[:1, :count], alone, source.rows(torch.tensor([0])))
+    torch.testing.assert_close(one[0], own.log_likelihood("text", hidden, among, source)[0])
     torch.testing.assert_close(own.begun("text", alone)[0], own.begun("text", among)[0, :count])
+
+
+@torch.no_grad()
+def test_what_is_looked_at_is_what_is_seen_in_a_row() -> None:
+    own = vocabulary()
+    batch = own.codecs["image"].config.preprocessor([s["image"] for s in SAMPLES])
+    given = {"image": own.tokens("image", batch, own.read("image", batch))}
+    count = given["image"].tokens.shape[1]
+    source = own.source(given, 3, {"image": torch.tensor([True, False, True])})
+    assert source.mask.sum(dim=1).tolist() == [count + 1, 1, count + 1]
+    assert own.source({}, 3).mask.tolist() == [[True]] * 3
+    picked = source.rows(torch.tensor([2, 2, 1]))
+    assert picked.mask.sum(dim=1).tolist() == [count + 1, count + 1, 1]
+    torch.testing.assert_close(picked.keys[0], source.keys[2])
 
 
 def test_the_writer_has_room_for_what_is_asked() -> None:
     own = vocabulary()
-    writer = own.writer("trace", 9)
+    source = own.source({}, 1)
+    writer = own.writer("trace", 9, source)
     assert writer.places.shape == (9, WIDTH)
     assert writer.spelling.end == 0
-    assert own.writer("image", 16).spelling == own.spellings["image"]
+    assert own.writer("image", 16, source).spelling == own.spellings["image"]
     assert isinstance(SAMPLES[0]["image"], Image)

@@ -1,11 +1,11 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from intermodal.errors import InvalidValue
 from intermodal.layers import attention
-from intermodal.layers.attention import Attention, attend_short
+from intermodal.layers.attention import Attention
+from intermodal.layers.short import attend_short
 
 
 def oracle(layer: Attention, width: int, heads: int) -> nn.MultiheadAttention:
@@ -70,38 +70,6 @@ def test_width_must_be_a_multiple_of_the_heads() -> None:
         Attention(10, 3)
 
 
-def parts(queries: int, keys: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    torch.manual_seed(0)
-    q = torch.randn(3, queries, 2, 4, dtype=dtype).transpose(1, 2).requires_grad_()
-    k, v = (torch.randn(3, keys, 2, 4, dtype=dtype).transpose(1, 2).requires_grad_() for _ in range(2))
-    return q, k, v
-
-
-def seen(keys: int) -> Tensor:
-    return (torch.arange(keys) < torch.tensor([keys, 2, 1])[:, None])[:, None, None, :]
-
-
-@pytest.mark.parametrize("case", ["all", "causal", "masked", "masked and causal", "crossed"])
-def test_short_attention_equals_torchs_product_value_and_gradient(case: str) -> None:
-    q, k, v = parts(5, 7 if case == "crossed" else 5)
-    allowed = seen(5) if "masked" in case else None
-    causal = "causal" in case
-    square = torch.ones(5, 5, dtype=torch.bool).tril()
-    theirs = (allowed & square if causal else allowed) if allowed is not None else None
-    given = torch.randn(q.shape)
-    found = attend_short(q, k, v, allowed, causal)
-    gradients = torch.autograd.grad(found, (q, k, v), given)
-    wanted = F.scaled_dot_product_attention(q, k, v, attn_mask=theirs, is_causal=causal and allowed is None)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
-    for a, b in zip(gradients, torch.autograd.grad(wanted, (q, k, v), given), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-
-
-def test_the_gradient_of_short_attention_is_that_of_its_value() -> None:
-    q, k, v = parts(4, 4, torch.float64)
-    assert torch.autograd.gradcheck(lambda *x: attend_short(*x, seen(4), True), (q, k, v))
-
-
 def test_bf16_training_takes_it_and_stays_near_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     attend, x = Attention(32, 4), torch.randn(6, 9, 32)
@@ -135,3 +103,12 @@ def test_a_mask_for_each_token_equals_attending_to_those_alone() -> None:
         for token in range(3):
             seen = context[row : row + 1, mask[row, token]]
             torch.testing.assert_close(found[row, token], layer(x[row : row + 1, token : token + 1], None, seen)[0, 0])
+
+
+@torch.no_grad()
+def test_asking_known_keys_and_values_is_attending_to_their_tokens() -> None:
+    torch.manual_seed(0)
+    attend = Attention(24, 3, context_width=16)
+    x, context = torch.randn(4, 5, 24), torch.randn(4, 7, 16)
+    mask = torch.arange(7) < torch.tensor([7, 3, 5, 1])[:, None]
+    torch.testing.assert_close(attend.ask(x, *attend.keys_values(context), mask), attend(x, mask, context))

@@ -56,6 +56,7 @@ READ_FILES, READ_LINES = 12, 1800
 SOONER = {
     "decoders.remembering": ("Writing",),
     "encoders.inference": ("batch_of", "pooled"),
+    "layers.short": ("attend_short",),
     "objectives.tiles": ("InfoNCE", "Sigmoid", "takes_bf16", "truth_of"),
 }
 """Modules that compute what another one already says, only sooner -> all that may be asked of them.

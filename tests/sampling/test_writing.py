@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from intermodal.decoders.spelling import Speller, code_spelling, text_spelling
+from intermodal.decoders.spelling import Source, Speller, code_spelling, text_spelling
 from intermodal.decoders.vocabulary import Writer
 from intermodal.errors import InvalidValue
 from intermodal.layers.block import Block
@@ -53,15 +53,21 @@ def test_rows_of_a_cache_go_on_by_themselves() -> None:
 class Same(Speller):
     """Says what the transformer says."""
 
-    def forward(self, x: Tensor, chosen: Tensor | None, group: int) -> Tensor:
+    def forward(self, x: Tensor, chosen: Tensor, marks: Tensor, source: Source) -> Tensor:
         return x
 
 
-def counting(ends: bool, groups: int = 1) -> tuple[Writer, list[Tensor]]:
+def counting(ends: bool, groups: int = 1, rows: int = 2) -> tuple[Writer, list[Tensor]]:
     """Returns a writer whose vocabulary is easy to follow, and a list that its steps are noted in."""
     torch.manual_seed(0)
     spelling = text_spelling(0, 6, 0, 1) if ends and groups == 1 else code_spelling(0, 4, groups, ends)
-    return Writer(Speller(8, groups), torch.randn(spelling.stop, 8), spelling, torch.zeros(5, 8)), []
+    speller, table = Speller(8, groups, 2), torch.randn(spelling.stop, 8)
+    return Writer(speller, table, spelling, torch.zeros(5, 8), nothing(speller, rows)), []
+
+
+def nothing(speller: Speller, rows: int) -> Source:
+    """Returns what a speller looks at where nothing is given."""
+    return speller.source(torch.zeros(rows, 0, 8), torch.zeros(rows, 0, dtype=torch.bool))
 
 
 @torch.no_grad()
@@ -93,7 +99,7 @@ def test_a_row_that_has_ended_counts_no_more() -> None:
         return writer.table[1 + wanted][:, None]
 
     unit = writer.table / writer.table.norm(dim=1, keepdim=True)
-    writer = Writer(Same(8, 1), unit, writer.spelling, writer.places)
+    writer = Writer(Same(8, 1, 2), unit, writer.spelling, writer.places, writer.source)
     *_, last = write(step, writer, Sampling(), torch.arange(2))
     assert last.lengths.tolist() == [2, 1]
     assert last.ids.tolist() == [3, 2]
@@ -104,10 +110,9 @@ def test_a_row_that_has_ended_counts_no_more() -> None:
 
 @torch.no_grad()
 def test_candidates_of_one_number_are_equal_wherever_they_stand() -> None:
-    writer, _ = counting(ends=False, groups=2)
     sampling = Sampling(temperature=1.0, seed=3)
-    *_, three = write(lambda x: x, writer, sampling, torch.tensor([0, 1, 0]))
-    *_, alone = write(lambda x: x, writer, sampling, torch.tensor([1]))
+    *_, three = write(lambda x: x, counting(ends=False, groups=2, rows=3)[0], sampling, torch.tensor([0, 1, 0]))
+    *_, alone = write(lambda x: x, counting(ends=False, groups=2, rows=1)[0], sampling, torch.tensor([1]))
     assert torch.equal(three.choices[0], three.choices[2])
     assert torch.equal(three.choices[1], alone.choices[0])
     assert not torch.equal(three.choices[0], three.choices[1])

@@ -1,5 +1,6 @@
 """The unified transformer: any fields in, any field out, the same alone and in company."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -45,8 +46,9 @@ def small(plan: Plan | None = None, fields: dict[str, str] | None = None, contra
 
 def test_it_can_do_what_it_says() -> None:
     model = small()
-    for contract in (Trains, Embeds, Scores, Classifies, Translates, Completes, Answers):
+    for contract in (Trains, Embeds, Scores, Classifies, Translates, Completes):
         assert isinstance(model, contract)
+    assert not isinstance(model, Answers)  # it has learnt no questions
     assert set(model.directions) == {(a, b) for a in FIELDS for b in FIELDS if a != b}
     assert from_dict(unified.Config, to_dict(model.config)) == model.config
 
@@ -93,6 +95,7 @@ def reading(model: unified.Unified, name: str, batch: Batch) -> Given:
 
 def check_memory(model: unified.Unified, to: str) -> None:
     """Writes a field of two samples and looks whether one pass over all of it gives the same likelihood."""
+    torch.nn.init.normal_(model.vocabulary.speller.look.out.weight)  # fresh, it does not look
     for i, sample in enumerate(SAMPLES[:2]):
         given = {n: item for n, item in sample.items() if n != to and n in model.config.fields}
         *_, last = model.writing([given], to, Sampling(temperature=1.0, seed=i))
@@ -103,21 +106,20 @@ def check_memory(model: unified.Unified, to: str) -> None:
         seen = {n: torch.ones(1, dtype=torch.bool) for n in reads}
         found = side_by_side(model.blocks, reads, {to: Asked(model.vocabulary.begun(to, spelt), seen)})
         hidden = model.norm(found[to])
-        x, chosen = torch.zeros(1), None
-        writer = model.vocabulary.writer(to, last.choices.shape[1])
+        x = torch.zeros(1)
+        source = model.vocabulary.source(reads, 1)
+        writer = model.vocabulary.writer(to, last.choices.shape[1], source)
         for place in range(last.choices.shape[1]):
-            chosen = None
+            chosen = torch.zeros(1, 1, hidden.shape[2])
             for group in range(int(real[0, place].sum())):
                 start, size = writer.spelling.starts[group], writer.spelling.sizes[group]
-                logits = (
-                    writer.speller(hidden[:, place], chosen, writer.spelling.first + group)
-                    @ writer.table[start : start + size].T
-                )
+                mark = writer.speller.marks[writer.spelling.first + group, None]
+                spelled = writer.speller(hidden[:, place, None], chosen, mark, source)
+                logits = spelled[:, 0] @ writer.table[start : start + size].T
                 if group == 0 and place == 0 and writer.spelling.end is not None:
                     logits[:, writer.spelling.end] = -torch.inf
                 x = x + logits.log_softmax(-1)[0, last.choices[0, place, group]]
-                own = writer.table[start + last.choices[:, place, group]]
-                chosen = own if chosen is None else chosen + own
+                chosen = chosen + writer.table[start + last.choices[:, place, group]]
         torch.testing.assert_close(last.log_likelihood, x, atol=1e-3, rtol=1e-4)
 
 
@@ -165,11 +167,10 @@ def test_from_an_empty_sample_a_field_is_drawn_from_nothing(to: str) -> None:
     *_, last = model.writing([{}], to, Sampling(1.0, seed=1), 4)
     spelt = Spelt(last.choices, torch.ones_like(last.choices, dtype=torch.bool))
     alone = side_by_side(model.blocks, {}, {to: Asked(model.vocabulary.begun(to, spelt), {})})
-    first = model.vocabulary.writer(to, 6)
-    logits = (
-        first.speller(model.norm(alone[to])[:, 0], None, first.spelling.first)
-        @ first.table[first.spelling.starts[0] :].T
-    )
+    source = model.vocabulary.source({}, 4)
+    first = model.vocabulary.writer(to, 6, source)
+    x, mark = model.norm(alone[to])[:, :1], first.speller.marks[first.spelling.first, None]
+    logits = first.speller(x, torch.zeros_like(x), mark, source)[:, 0] @ first.table[first.spelling.starts[0] :].T
     single = next(iter(model.writing([{}], to, Sampling())))
     assert int(single.choices[0, 0, 0]) == int(masked(logits[0, : first.spelling.sizes[0]], first).argmax())
     given = {n: SAMPLES[0][n] for n in FIELDS if n != to}
@@ -228,6 +229,8 @@ def test_tasks_are_written_from_their_own_fields() -> None:
     sample = {"image": SAMPLES[0]["image"], "question": Text("what colour is the star?"), "answer": Text("red")}
     losses = model.train().losses(model.batches([sample] * 4))
     assert set(losses) == {"image", "answer"}
+    assert isinstance(model, Answers)
+    assert copy.deepcopy(model).answer.__self__ is not model  # type: ignore[attr-defined]
     assert isinstance(model.answer({"image": sample["image"]}, "what colour is the star?"), str)
     with pytest.raises(Unsupported, match="not learnt to answer questions about timeseries"):
         model.answer({"timeseries": SAMPLES[0]["timeseries"]}, "what colour is the star?")

@@ -2,10 +2,11 @@
 
     vocabulary   | text: begin, words | picture: begin, end, codes of group 1, of group 2 ... | sound: ...
 
-A position holds G ids, chosen one after the other: the transformer gives one vector per position, and a small
-perceptron, which also sees the ids of the position that are already there, gives a vector per id, as in RQ-Transformer
-(Lee et al. 2022, arXiv 2203.01941), whose second transformer it replaces. What is read and what is chosen share one
-table (Press and Wolf 2016, arXiv 1608.05859).
+A position holds G ids, chosen one after the other: the transformer gives one vector per position, and a speller, which
+also sees the ids of the position that are already there, gives a vector per id, as in RQ-Transformer (Lee et al. 2022,
+arXiv 2203.01941), whose second transformer it replaces. The speller looks at what is given itself: which of several
+objects a sound begins with is decided by the first ids of a position, and the others have to follow. What is read and
+what is chosen share one table (Press and Wolf 2016, arXiv 1608.05859).
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from intermodal.layers.attention import Attention
 from intermodal.types import Batch
 
 
@@ -106,51 +108,84 @@ def spell_codes(batch: Batch, ends: bool) -> Spelt:
     return Spelt(choices, real)
 
 
-class Speller(nn.Module):
-    """One vector per position to the choice of each of its ids; one perceptron for the groups of all fields."""
+@dataclass(frozen=True)
+class Source:
+    """What a speller looks at.
 
-    def __init__(self, width: int, groups: int) -> None:
+    Attributes:
+        keys: of the given tokens, and of one that says nothing.
+        values: of the same.
+        mask: which of them are real and seen in a row; the one that says nothing always is.
+    """
+
+    keys: Float[Tensor, "B H S E"]
+    values: Float[Tensor, "B H S E"]
+    mask: Bool[Tensor, "B S"]
+
+    def rows(self, index: Int64[Tensor, " N"]) -> "Source":
+        """Returns that of these rows, in this order, any of them several times."""
+        return Source(self.keys[index], self.values[index], self.mask[index])
+
+
+class Speller(nn.Module):
+    """One vector per position to the choice of each of its ids; one for the groups of all fields."""
+
+    def __init__(self, width: int, groups: int, heads: int = 4) -> None:
         """Builds it for so many groups, those of all spellings counted."""
         super().__init__()
         self.marks = nn.Parameter(torch.randn(groups, width) * 0.02)
-        self.given = nn.Linear(width, width)
+        self.given = nn.Linear(width, width, bias=False)
+        self.norm_look = nn.LayerNorm(width)
+        self.look = Attention(width, heads, width)
         self.norm_in = nn.LayerNorm(width)
         self.mlp_in = nn.Linear(width, 2 * width)
         self.mlp_out = nn.Linear(2 * width, width)
         self.norm = nn.LayerNorm(width)
+        nn.init.zeros_(self.look.out.weight)
+        nn.init.zeros_(self.look.out.bias)
+
+    def source(self, tokens: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Source:
+        """Returns given tokens as they are looked at; of none, the one that says nothing is left."""
+        keys, values = self.look.keys_values(F.pad(tokens, (0, 0, 0, 1)))
+        return Source(keys, values, F.pad(mask, (0, 1), value=True))
 
     def forward(
-        self, x: Float[Tensor, "... D"], chosen: Float[Tensor, "... D"] | None, group: int
-    ) -> Float[Tensor, "... D"]:
-        """Returns the vector whose products with the table are the logits of a group.
+        self, x: Float[Tensor, "B L D"], chosen: Float[Tensor, "B L D"], marks: Float[Tensor, "L D"], source: Source
+    ) -> Float[Tensor, "B L D"]:
+        """Returns the vectors whose products with the table are the logits of ids.
 
         Args:
-            x: of the positions.
-            chosen: sum of the table's vectors of what is chosen there in the groups before; None for the first.
-            group: its number among all.
+            x: of the position of each of L ids.
+            chosen: sum of the table's vectors of what is chosen there in the groups before.
+            marks: of the group of each.
+            source: what is given.
         """
-        x = x + self.marks[group]
-        if chosen is not None:
-            x = x + self.given(chosen)
+        x = x + marks + self.given(chosen)
+        x = x + self.look.ask(self.norm_look(x), source.keys, source.values, source.mask)
         result: Tensor = self.norm(x + self.mlp_out(F.gelu(self.mlp_in(self.norm_in(x)))))
         return result
 
     def log_likelihood(
-        self, x: Float[Tensor, "B T D"], table: Float[Tensor, "V D"], spelling: Spelling, spelt: Spelt
+        self,
+        x: Float[Tensor, "B T D"],
+        table: Float[Tensor, "V D"],
+        spelling: Spelling,
+        spelt: Spelt,
+        source: Source,
     ) -> Float[Tensor, " B"]:
         """Returns the sum of the logarithms of the probabilities of all real choices of each row."""
-        ids = spelling.ids(spelt.choices)
+        count, groups = x.shape[1], len(spelling.starts)
+        known = F.embedding(spelling.ids(spelt.choices), table)
+        before = F.pad(known.cumsum(dim=2)[:, :, :-1], (0, 0, 1, 0)).flatten(1, 2)
+        marks = self.marks[spelling.first : spelling.first + groups].repeat(count, 1)
+        hidden = self(x.repeat_interleave(groups, dim=1), before, marks, source).unflatten(1, (count, groups))
         total = torch.zeros(len(x), device=x.device)
-        chosen: Tensor | None = None
-        for group, (start, size) in enumerate(zip(spelling.starts, spelling.sizes, strict=True)):
-            logits = self(x, chosen, spelling.first + group) @ table[start : start + size].T
-            loss = F.cross_entropy(
-                logits.float().flatten(0, 1), spelt.choices[..., group].flatten(), reduction="none"
-            ).view(ids.shape[:2])
-            total = total - (loss * spelt.real[..., group]).sum(dim=1)
-            if group + 1 < len(spelling.starts):
-                own = F.embedding(ids[..., group], table)
-                chosen = own if chosen is None else chosen + own
+        own = torch.split(table[spelling.starts[0] : spelling.stop], list(spelling.sizes))
+        for alike in (slice(0, 1), slice(1, groups)) if len({*spelling.sizes}) > 1 else (slice(0, groups),):
+            logits = torch.einsum("btgd,gkd->btgk", hidden[:, :, alike], torch.stack(own[alike]))
+            wanted = spelt.choices[..., alike]
+            loss = F.cross_entropy(logits.float().flatten(0, 2), wanted.flatten(), reduction="none").view(wanted.shape)
+            total = total - (loss * spelt.real[..., alike]).sum(dim=(1, 2))
         return total
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from intermodal.decoders.spelling import (
+    Source,
     Speller,
     Spelling,
     Spelt,
@@ -43,12 +44,14 @@ class Writer:
         table: of the vocabulary.
         spelling: where the ids lie.
         places: what is added to a token, place by place: its position and the mark of the field.
+        source: what is given.
     """
 
     speller: Speller
     table: Float[Tensor, "V D"]
     spelling: Spelling
     places: Float[Tensor, "T D"]
+    source: Source
 
 
 class Vocabulary(nn.Module):
@@ -62,6 +65,7 @@ class Vocabulary(nn.Module):
         codecs: Mapping[str, Any] | nn.ModuleDict,
         towers: Mapping[str, tuple[Any, int]] | None = None,
         tokenizer: Any = None,
+        heads: int = 4,
     ) -> None:
         """Lays out the ids of every kind, one range after the other.
 
@@ -73,6 +77,7 @@ class Vocabulary(nn.Module):
             towers: field -> the encoder that reads it, and of how many tokens, 0 for as many as the batch has;
                 used here and not held. Texts without one are read from the table.
             tokenizer: of the fields that are text.
+            heads: of the speller.
         """
         super().__init__()
         self.fields = dict(fields)
@@ -93,7 +98,7 @@ class Vocabulary(nn.Module):
                 spelling = code_spelling(stop, codec.codes, codec.groups, self.ends(kind), groups)
             self.spellings[kind], stop, groups = spelling, spelling.stop, groups + len(spelling.starts)
             self.write_places[kind] = Positions(width, sizes[kind])
-        self.speller = Speller(width, groups)
+        self.speller = Speller(width, groups, heads)
         self.table = nn.Embedding(stop, width)
         nn.init.normal_(self.table.weight, std=width**-0.5)
         self.marks = nn.ParameterDict({name: nn.Parameter(torch.randn(2, width) * 0.02) for name in fields})
@@ -151,18 +156,36 @@ class Vocabulary(nn.Module):
         before: Tensor = torch.cat((begin, positions_read(table, ids[:, :-1])), dim=1)
         return before + self.places(name, ids.shape[1])
 
-    def log_likelihood(self, name: str, hidden: Float[Tensor, "B T D"], spelt: Spelt) -> Float[Tensor, " B"]:
+    def source(
+        self, given: Mapping[str, Given], rows: int, sees: Mapping[str, Bool[Tensor, " B"]] | None = None
+    ) -> Source:
+        """Returns what is looked at while a field is written.
+
+        Args:
+            given: fields, as they enter the transformer.
+            rows: B.
+            sees: those that are seen -> in which rows; default: all in all.
+        """
+        names = given if sees is None else sees
+        nothing = self.table.weight.new_zeros(rows, 0, self.table.weight.shape[1])
+        tokens = torch.cat([nothing, *(given[n].tokens for n in names)], dim=1)
+        masks = [given[n].mask if sees is None else given[n].mask & sees[n][:, None] for n in names]
+        return self.speller.source(tokens, torch.cat([nothing[..., 0] > 0, *masks], dim=1))
+
+    def log_likelihood(
+        self, name: str, hidden: Float[Tensor, "B T D"], spelt: Spelt, source: Source
+    ) -> Float[Tensor, " B"]:
         """Returns the mean over the ids of each row of the logarithm of its probability; 0 where there is none."""
         kind = self.fields[name]
-        total = self.speller.log_likelihood(hidden, self.table.weight, self.spellings[kind], spelt)
+        total = self.speller.log_likelihood(hidden, self.table.weight, self.spellings[kind], spelt, source)
         return total / spelt.real.sum(dim=(1, 2)).clamp(min=1)
 
-    def writer(self, name: str, longest: int) -> Writer:
+    def writer(self, name: str, longest: int, source: Source) -> Writer:
         """Returns what writes a field, of at most ``longest`` positions where it is no text and has no fixed length."""
         kind = self.fields[name]
         positions: Any = self.write_places[kind]
         room = positions.sizes[0] - 1 if kind == TEXT else self.codecs[kind].positions or longest
-        return Writer(self.speller, self.table.weight, self.spellings[kind], self.places(name, room))
+        return Writer(self.speller, self.table.weight, self.spellings[kind], self.places(name, room), source)
 
     def read_back(
         self, name: str, choices: Int64[Tensor, "B T G"], real: Bool[Tensor, "B T"]

@@ -20,6 +20,7 @@ _EXPLAINED = (
 )
 _HUES = ("#2457c5", "#c2410c", "#15803d", "#a21caf", "#b45309", "#0e7490", "#be123c", "#4d7c0f", "#6d28d9", "#475569")
 _SHOWN_CURVES = 10
+_SHOWN_QUERIES = 2  # of each field
 
 
 def write_report(
@@ -29,8 +30,8 @@ def write_report(
     vectors: Mapping[str, Vectors],
     source: Any,
     log: Sequence[Mapping[str, Any]] = (),
-    examples: int = 2,
     notes: Sequence[str] = (),
+    more: Sequence[str] = (),
 ) -> Path:
     """Writes the report and returns its path.
 
@@ -41,16 +42,16 @@ def write_report(
         vectors: of ``protocols.embed_source`` on the same source.
         source: the data, asked for the samples that are shown.
         log: lines of the training log; their losses become curves.
-        examples: queries shown for each field.
         notes: sentences under the title.
+        more: further parts of the page, as HTML.
     """
     parts = opening(title, result, notes)
     parts.append(f'<h2>Any to any</h2>{_EXPLAINED}<div class="scroll">{matrix_html(result)}</div>')
     if log:
         parts += ["<h2>Learning</h2>", f'<div class="curves">{curves_svg(log)}</div>']
     parts.append("<h2>Found</h2><p>Outlined: the query. Beside it the three best of another field.</p>")
-    parts += _examples(vectors, source, examples)
-    return write_page(path, title, parts)
+    parts += _examples(vectors, source)
+    return write_page(path, title, [*parts, *more])
 
 
 def opening(title: str, result: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
@@ -179,13 +180,13 @@ def curves_svg(log: Sequence[Mapping[str, Any]]) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="losses over time">{"".join(lines)}</svg>'
 
 
-def _examples(vectors: Mapping[str, Vectors], source: Any, examples: int) -> list[str]:
+def _examples(vectors: Mapping[str, Vectors], source: Any) -> list[str]:
     """Returns rows of cards: a query of each field and the three best hits in the next field, and so on in turn."""
     names = list(vectors)
     parts = []
     for place, name in enumerate(names):
         query = vectors[name]
-        for n in range(min(examples, len(query.rows))):
+        for n in range(min(_SHOWN_QUERIES, len(query.rows))):
             other = names[(place + 1 + n) % len(names)]
             if other == name:
                 continue

@@ -4,7 +4,7 @@ The buffers of the cache are made once, as long as all that will stand in them, 
 more. What is drawn is a function of the seed, the number of the candidate and the place alone: see ``autoregressive``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from intermodal.decoders.vocabulary import Writer
 from intermodal.errors import InvalidValue
 from intermodal.layers.attention import Gather, attend
+from intermodal.layers.packing import Given
 from intermodal.sampling.autoregressive import Sampling, choose
 
 
@@ -103,6 +104,19 @@ class Written:
     done: Bool[Tensor, " B"]
 
 
+def remembered(blocks: Sequence[nn.Module] | nn.ModuleList, given: Mapping[str, Given], room: int) -> Cache:
+    """Returns the keys and values of given stretches, each read by itself, with room for what is to be written."""
+    held: list[list[tuple[Tensor, Tensor]]] = [[] for _ in blocks]
+    for one in given.values():
+        x = one.tokens
+        for block, pairs in zip(blocks, held, strict=True):
+            pairs.append(block.keys_values(x))  # type: ignore[operator]
+            if not one.still:
+                x = block(x, one.mask)
+    keys, values = ([torch.cat([pair[i] for pair in pairs], dim=2) for pairs in held] for i in range(2))
+    return Cache(keys, values, torch.cat([one.mask for one in given.values()], dim=1), room)
+
+
 def extended(blocks: Iterable[nn.Module], cache: Cache, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
     """Returns what the blocks make of new tokens, which the cache remembers."""
     allowed = cache.allowed(x.shape[1])
@@ -140,7 +154,9 @@ def write(
         x = torch.zeros_like(x)
         for group, (start, size) in enumerate(zip(spelling.starts, spelling.sizes, strict=True)):
             own = table[start : start + size]
-            logits = (writer.speller(hidden, x if group else None, spelling.first + group) @ own.T).float()
+            mark = writer.speller.marks[spelling.first + group]
+            spelt = writer.speller(hidden[:, None], x[:, None], mark[None], writer.source)
+            logits = (spelt[:, 0] @ own.T).float()
             if group == 0 and place == 0 and spelling.end is not None:
                 logits[:, spelling.end] = -torch.inf  # something is written
             chosen = choose(logits, sampling, draws[:, place * groups + group])

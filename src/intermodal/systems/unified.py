@@ -14,7 +14,7 @@ the writing of all of its fields at once, each from drawn others; what was read 
 out: mixture of experts, and denoising.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -28,10 +28,10 @@ from intermodal import catalog
 from intermodal.decoders.vocabulary import TEXT, Vocabulary
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.layers.block import Block
-from intermodal.layers.packing import Asked, side_by_side
+from intermodal.layers.packing import Asked, Given, side_by_side
 from intermodal.sampling.autoregressive import Sampling
 from intermodal.sampling.plan import Plan
-from intermodal.sampling.writing import Cache, Written, extended, write
+from intermodal.sampling.writing import Written, extended, remembered, write
 from intermodal.types import Batch, Candidate, Item, Preprocessor, Sample
 
 
@@ -123,7 +123,9 @@ class Config:
 
 
 class Unified(nn.Module):
-    """Trains, Embeds, Scores, Classifies, Translates, Completes, Answers."""
+    """Trains, Embeds, Scores, Classifies, Translates, Completes; Answers, where its plan has a question."""
+
+    answer: Callable[[Sample, str], str]
 
     def __init__(self, config: Config, codecs: Mapping[str, nn.Module], reader: nn.Module) -> None:
         """Assembles built codecs, one per kind that is no text, which are not trained here, and the reader."""
@@ -136,9 +138,12 @@ class Unified(nn.Module):
         towers = {name: self._tower(name, found) for name in config.plan.given() if (found := config.tower(name))}
         sizes: dict[str, tuple[int, ...]] = {TEXT: (text.tokens_max,)} if text else {}  # type: ignore[attr-defined]
         sizes |= {kind: codec.sizes for kind, codec in config.codecs.items()}
-        self.vocabulary = Vocabulary(width, config.fields, sizes, self.codecs, towers, getattr(text, "tokenizer", None))
+        tokenizer = getattr(text, "tokenizer", None)
+        self.vocabulary = Vocabulary(width, config.fields, sizes, self.codecs, towers, tokenizer, config.heads)
         self.blocks = nn.ModuleList(Block(width, config.heads, 0, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
+        if any("question" in name for name in config.plan.given()):  # what has learnt none is asked nothing
+            self.answer = self._answer
 
     def _tower(self, name: str, tower: str) -> tuple[nn.Module, int]:
         """Returns the encoder that reads a field, and its number of tokens; 0 for as many as there are."""
@@ -165,8 +170,10 @@ class Unified(nn.Module):
         begun = {to: self.vocabulary.begun(to, spelt) for to, spelt in written.items()}
         found = side_by_side(self.blocks, given, {key: Asked(begun[key[0]], seen) for key, seen in sees.items()})
         result: dict[str, Tensor] = {}
-        for (to, _), hidden in found.items():
-            likely, there = self.vocabulary.log_likelihood(to, self.norm(hidden), written[to]), here[to].present
+        for (to, i), hidden in found.items():
+            there = here[to].present
+            source = self.vocabulary.source(given, len(there), sees[to, i])
+            likely = self.vocabulary.log_likelihood(to, self.norm(hidden), written[to], source)
             result[to] = result.get(to, 0.0) - (likely * there).sum() / there.sum() / len(found)
         if self.config.contrast:
             rows: dict[str, Tensor] = {}
@@ -206,17 +213,17 @@ class Unified(nn.Module):
     def precision(self, value: str | None) -> None:
         self.reader.precision = value
 
-    def field_of(self, item: Item) -> str:
-        """Returns the first field that reads an item; the free ones come first.
+    def field_of(self, modality: str) -> str:
+        """Returns the first field that reads ``modality``; the free ones come first.
 
         Raises:
             Unsupported: no field does.
         """
         for name in self.config.plan.names():
-            if self.preprocessors[name].modality == item.modality:
+            if self.preprocessors[name].modality == modality:
                 return name
         known = sorted({p.modality for p in self.preprocessors.values()})
-        raise Unsupported(f"this model does not read {item.modality}; it reads {', '.join(known)}")
+        raise Unsupported(f"this model does not read {modality}; it reads {', '.join(known)}")
 
     # ---- Translates, Completes, Answers
 
@@ -235,10 +242,10 @@ class Unified(nn.Module):
         count: int = 1,
     ) -> list[Item]:
         """Returns one item of field ``to`` for each item: see ``types.Translates``."""
-        samples = [{source or self.field_of(item): item} for item in items]
+        samples = [{source or self.field_of(item.modality): item} for item in items]
         return [found[0].item for found in self.candidates(samples, to, sampling=sampling, count=count)]
 
-    def answer(self, sample: Sample, question: str) -> str:
+    def _answer(self, sample: Sample, question: str) -> str:
         """Returns the answer in words: see ``types.Answers``."""
         text = catalog.module("modalities", TEXT).ITEM
         for to, ways in self.config.plan.tasks.items():
@@ -306,18 +313,21 @@ class Unified(nn.Module):
         training = self.training
         self.eval()
         given = [self.config.plan.usable(sample, to) for sample in samples]
-        reads = {n: self.vocabulary.tokens(n, b, self.vocabulary.read(n, b)) for n, b in self.batches(given).items()}
+        reads = self._given(self.batches(given))
         spelt = self.vocabulary.spelt(to, self.batches([{to: sample[to]} for sample in samples])[to])
         seen = {n: one.mask.any(dim=1) for n, one in reads.items()}
+        source = self.vocabulary.source(reads, len(samples))
         found = side_by_side(self.blocks, reads, {to: Asked(self.vocabulary.begun(to, spelt), seen)})
         self.train(training)
-        return self.vocabulary.log_likelihood(to, self.norm(found[to]), spelt)
+        return self.vocabulary.log_likelihood(to, self.norm(found[to]), spelt, source)
 
     def writing(self, samples: Sequence[Sample], to: str, sampling: Sampling, count: int = 1) -> Iterator[Written]:
         """Yields what is written after each position, ``count`` rows per sample: results as they are made."""
-        writer = self.vocabulary.writer(to, self.config.longest)
+        given = self._given(self.batches(samples))
         number = torch.arange(len(samples) * count, device=self.norm.weight.device)
-        cache = self._read(self.batches(samples), len(writer.places)).rows(number // count)
+        source = self.vocabulary.source(given, len(samples))
+        writer = self.vocabulary.writer(to, self.config.longest, source.rows(number // count))
+        cache = remembered(self.blocks, given, len(writer.places)).rows(number // count)
         yield from write(lambda x: self.norm(extended(self.blocks, cache, x)), writer, sampling, number % count)
 
     def items(self, to: str, written: Written) -> list[Item]:
@@ -336,20 +346,9 @@ class Unified(nn.Module):
         device = self.norm.weight.device
         return {n: self.preprocessors[n]([s.get(n) for s in samples]).to(device) for n in names}
 
-    def _read(self, batch: Mapping[str, Batch], room: int) -> Cache:
-        """Returns the keys and values of given fields, each read by itself."""
-        held: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.blocks]
-        masks = []
-        for name, part in batch.items():
-            one = self.vocabulary.tokens(name, part, self.vocabulary.read(name, part))
-            x = one.tokens
-            for block, pairs in zip(self.blocks, held, strict=True):
-                pairs.append(block.keys_values(x))  # type: ignore[operator]
-                if not one.still:
-                    x = block(x, one.mask)
-            masks.append(one.mask)
-        keys, values = ([torch.cat([pair[i] for pair in pairs], dim=2) for pairs in held] for i in range(2))
-        return Cache(keys, values, torch.cat(masks, dim=1), room)
+    def _given(self, batch: Mapping[str, Batch]) -> dict[str, Given]:
+        """Returns fields as they enter the blocks when they are given."""
+        return {n: self.vocabulary.tokens(n, part, self.vocabulary.read(n, part)) for n, part in batch.items()}
 
 
 def build(config: Config) -> Unified:
