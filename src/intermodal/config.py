@@ -107,7 +107,8 @@ def override(config: Any, changes: Mapping[str, Any]) -> Any:
     """Returns ``config`` with fields replaced by dotted path, each value read by the field's type.
 
     ``{"towers.image.width": "192", "pairs": "text"}``; a tuple is written ``4,4``. What is no text is a whole config of
-    a part, put in as it is; such a part may also be a new entry of a mapping: ``{"codecs.image": codec_config}``.
+    a part, put in as it is; such a part may also be a new entry of a mapping: ``{"codecs.image": codec_config}``, and a
+    value one of a mapping of numbers or words: ``{"weights.audio": "2"}``.
 
     Raises:
         UnknownName: no such field.
@@ -136,16 +137,17 @@ def _replace(node: Any, tree: Mapping[str, Any], kind: Any, path: str) -> Any:
     for step, below in tree.items():
         place = f"{path}.{step}".lstrip(".")
         part = not isinstance(below, dict | str)
-        if step not in known and not (mapping and part):
+        own = (get_args(kind) or (Any, Any))[1] if mapping else hints.get(step)
+        plain = mapping and own in (bool, int, float, str)
+        if step not in known and not (mapping and (part or plain)):
             raise UnknownName(f"field on the path {place!r}", step, known)
-        own = (get_args(kind) or (Any, Any))[1] if mapping else hints[step]
         if isinstance(below, dict):
             values[step] = _replace(node[step] if mapping else getattr(node, step), below, own, place)
         elif part:
             if own is Any and mapping and node:  # such as are there already
                 own = type(node.get(step, next(iter(node.values()))))
             values[step] = _fitting(own, below, place)
-        elif mapping:
+        elif mapping and not plain:
             raise InvalidValue(f"{place} cannot be set from the command line; set one of its own fields")
         else:
             values[step] = parse(own, below, place)

@@ -5,7 +5,7 @@ import torch
 
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.modalities.text import Text
-from intermodal.sampling.plan import Plan
+from intermodal.sampling.plan import Plan, plan_of
 from intermodal.types import Batch
 
 TASKS = {"answer": (("image", "question"),), "mask": (("image", "phrase"), ("image", "tone"))}
@@ -93,3 +93,14 @@ def test_directions_are_those_of_free_fields_and_of_tasks_with_one_source() -> N
 def test_shares_are_shares(shares: dict[str, float]) -> None:
     with pytest.raises(InvalidValue, match="shares that make at most 1"):
         Plan(("a", "b"), **shares)  # type: ignore[arg-type]
+
+
+def test_the_names_of_fields_tell_their_plan() -> None:
+    assert plan_of(("text", "image", "audio")) == Plan(("text", "image", "audio"))
+    assert plan_of(("image", "question", "answer")) == Plan(("image",), {"answer": (("image", "question"),)})
+    assert plan_of(("text", "speech", "transcript")).tasks == {
+        "speech": (("text",),),
+        "transcript": (("speech",),),
+    }
+    assert plan_of(("text", "image", "phrase", "mask")).tasks == {"mask": (("image", "phrase"),)}  # there is no tone
+    assert plan_of(("answer", "audio")) == Plan(("answer", "audio"))  # nothing here is what answers are written from

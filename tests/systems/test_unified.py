@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import torch
 
-from intermodal.config import from_dict, to_dict
+from intermodal.config import from_dict, override, to_dict
 from intermodal.decoders.spelling import Spelt
 from intermodal.decoders.vocabulary import TEXT, Writer
 from intermodal.diorama.source import Diorama
@@ -121,6 +121,19 @@ def check_memory(model: unified.Unified, to: str) -> None:
                 x = x + logits.log_softmax(-1)[0, last.choices[0, place, group]]
                 chosen = chosen + writer.table[start + last.choices[:, place, group]]
         torch.testing.assert_close(last.log_likelihood, x, atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_weight_is_that_of_its_field_alone() -> None:
+    plain = small().eval()
+    weighed = unified.build(override(plain.config, {"weights.image": "2.5"})).eval()
+    weighed.load_state_dict(plain.state_dict())
+    torch.manual_seed(1)
+    one = plain.losses(plain.batches(SAMPLES))
+    torch.manual_seed(1)
+    other = weighed.losses(weighed.batches(SAMPLES))
+    torch.testing.assert_close(other.pop("image"), 2.5 * one.pop("image"))
+    torch.testing.assert_close(other, one)
 
 
 @torch.no_grad()
@@ -322,6 +335,8 @@ def test_rows_without_a_field_train_the_others() -> None:
         ({"fields": {"image": "image", "text": "words"}}, "words"),
         ({"text": None}, "no preprocessor of texts"),
         ({"contrast": -1.0}, "contrast -1.0"),
+        ({"weights": {"image": -2.0}}, "and weights"),
+        ({"weights": {"smell": 2.0}}, "smell"),
         ({"reader": None, "plan": Plan(("image", "text"))}, "no reader"),
     ],
 )

@@ -7,7 +7,7 @@ Follows: inputs drawn at random among all modalities as in 4M (Mizrahi et al. 20
 Changed: whole fields are drawn instead of tokens, and every field is written in every step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +19,17 @@ from intermodal.types import Batch, Sample
 
 Visible = dict[str, Bool[Tensor, " B"]]
 """Field -> in which rows it is seen."""
+
+TASKS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "answer": (("image", "question"),),
+    "caption": (("regions",),),
+    "clip_answer": (("video", "clip_question"),),
+    "mask": (("image", "phrase"), ("image", "tone")),
+    "restyled": (("image", "palette"),),
+    "speech": (("text",),),
+    "transcript": (("speech",),),
+}
+"""What fields of these names are written from, where the data has them."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +133,16 @@ class Plan:
         """Returns the fields of a sample that can be written back from ``to`` alone."""
         back = {b for a, b in self.directions() if a == to}
         return tuple(name for name in sample if name in back)
+
+
+def plan_of(fields: Iterable[str]) -> Plan:
+    """Returns the plan for data with these fields.
+
+    Those in ``TASKS`` are written from what stands there, where the data has it; all others are translated into each
+    other, but for what only a task is written from.
+    """
+    here = tuple(fields)
+    found = {to: tuple(way for way in TASKS[to] if set(way) <= set(here)) for to in here if to in TASKS}
+    tasks = {to: ways for to, ways in found.items() if ways}
+    only = {n for ways in tasks.values() for way in ways for n in way if n not in ("text", "image", "video")}
+    return Plan(tuple(n for n in here if n not in tasks and n not in only), tasks)

@@ -30,7 +30,7 @@ from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.layers.block import Block
 from intermodal.layers.packing import Asked, Given, side_by_side
 from intermodal.sampling.autoregressive import Sampling
-from intermodal.sampling.plan import Plan
+from intermodal.sampling.plan import Plan, plan_of
 from intermodal.sampling.writing import Written, extended, remembered, write
 from intermodal.types import Batch, Candidate, Item, Preprocessor, Sample
 
@@ -47,6 +47,7 @@ class Config:
         codecs: kind -> config of the codec that spells it, of every kind that is written.
         text: preprocessor of all texts; None where no field is one.
         contrast: weight of the reader's own losses; 0 for one that was trained before and stays as it is.
+        weights: field -> weight of the loss of writing it; 1 of those that are not named.
         width: D of a token.
         depth: blocks.
         heads: of each block.
@@ -60,6 +61,7 @@ class Config:
     codecs: Mapping[str, Any] = field(default_factory=dict)
     text: Preprocessor | None = None
     contrast: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
     width: int = 256
     depth: int = 6
     heads: int = 4
@@ -80,8 +82,13 @@ class Config:
                 raise UnknownName("kind of a field that is written, with a codec", self.fields[name], self.codecs)
         if TEXT in self.fields.values() and self.text is None:
             raise InvalidValue("a field is text and there is no preprocessor of texts; give one")
-        if self.contrast < 0 or self.longest < 1:
-            raise InvalidValue(f"contrast {self.contrast} is at least 0 and longest {self.longest} at least 1")
+        if min((self.contrast, *self.weights.values())) < 0 or self.longest < 1:
+            raise InvalidValue(
+                f"contrast {self.contrast} is at least 0, and weights; longest {self.longest} at least 1"
+            )
+        for name in self.weights:
+            if name not in self.plan.written():
+                raise UnknownName("field that is written, with a weight", name, self.plan.written())
         if self.reader is None:
             raise InvalidValue("unified has no reader; give it the config of a clip with a tower for each field")
         for name in self.plan.given():
@@ -174,7 +181,8 @@ class Unified(nn.Module):
             there = here[to].present
             source = self.vocabulary.source(given, len(there), sees[to, i])
             likely = self.vocabulary.log_likelihood(to, self.norm(hidden), written[to], source)
-            result[to] = result.get(to, 0.0) - (likely * there).sum() / there.sum() / len(found)
+            share = self.config.weights.get(to, 1.0) / len(found)
+            result[to] = result.get(to, 0.0) - share * (likely * there).sum() / there.sum()
         if self.config.contrast:
             rows: dict[str, Tensor] = {}
             for name in reversed(read):  # of several fields of one tower the first counts
@@ -247,13 +255,12 @@ class Unified(nn.Module):
 
     def _answer(self, sample: Sample, question: str) -> str:
         """Returns the answer in words: see ``types.Answers``."""
-        text = catalog.module("modalities", TEXT).ITEM
         for to, ways in self.config.plan.tasks.items():
             for way in ways:
                 asked = next((n for n in way if "question" in n), None)
                 if asked and all(n in sample for n in way if n != asked):
-                    made: Any = self.candidates([{**sample, asked: text(question)}], to)[0][0].item
-                    return str(made.text)
+                    words = catalog.module("modalities", TEXT).ITEM(question)
+                    return str(self.candidates([{**sample, asked: words}], to)[0][0].item.text)  # type: ignore[attr-defined]
         raise Unsupported(f"this model has not learnt to answer questions about {', '.join(sample) or 'nothing'}")
 
     @torch.no_grad()
@@ -337,8 +344,7 @@ class Unified(nn.Module):
         codes = self.vocabulary.read_back(to, written.choices[:, :longest], real)
         if self.config.fields[to] == TEXT:
             return self.preprocessors[to].invert(codes)
-        made: list[Item] = self.codecs[self.config.fields[to]].items(codes, real)  # type: ignore[operator]
-        return made
+        return self.codecs[self.config.fields[to]].items(codes, real)  # type: ignore[operator, no-any-return]
 
     def batches(self, samples: Sequence[Sample]) -> dict[str, Batch]:
         """Returns one batch per field that any of the samples has; where none has any, of one that is absent."""
@@ -359,17 +365,6 @@ def build(config: Config) -> Unified:
 
 # ---- Sizes
 
-TASKS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "answer": (("image", "question"),),
-    "caption": (("regions",),),
-    "clip_answer": (("video", "clip_question"),),
-    "mask": (("image", "phrase"), ("image", "tone")),
-    "restyled": (("image", "palette"),),
-    "speech": (("text",),),
-    "transcript": (("speech",),),
-}
-"""What fields of these names are written from, where the data has them."""
-
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"width": 192, "depth": 6, "heads": 4, "longest": 48},
     "paper": {"width": 2048, "depth": 24, "heads": 16},  # 4M-XL, arXiv 2312.06647, table 10
@@ -386,13 +381,10 @@ def sized(size: str, fields: Mapping[str, str], tokenizer: Any) -> Config:
     """
     if size not in SIZES:
         raise UnknownName("size of unified", size, SIZES)
-    tasks = {to: tuple(w for w in ways if set(w) <= set(fields)) for to, ways in TASKS.items() if to in fields}
-    tasks = {to: ways for to, ways in tasks.items() if ways}
-    only = {n for ways in tasks.values() for way in ways for n in way if n not in ("text", "image", "video")}
     kinds = {name: "speech" if name == "speech" else modality for name, modality in fields.items()}
     codec = catalog.module("systems", "codec")
     text = catalog.module("modalities", TEXT).PREPROCESSOR(tokenizer, 64) if TEXT in kinds.values() else None
-    plan = Plan(tuple(n for n in fields if n not in tasks and n not in only), tasks)
+    plan = plan_of(fields)
     made = {kinds[n]: fields[n] for n in plan.written() if kinds[n] != TEXT}
     codecs = {kind: codec.sized(size, {kind: modality}) for kind, modality in made.items()}
     reader = catalog.module("systems", "clip").sized(size, {k: fields[n] for n, k in kinds.items()}, tokenizer)
