@@ -33,10 +33,11 @@ from figures import record  # noqa: E402
 SCRIPT = "python benchmarks/diorama_translate.py"
 READER = ("train.steps=2100",)
 CAPTIONS = ("plan.targets=text", "plan.each=true", "contrast=0.2", "train.minutes=28")
-MODEL = ("contrast=0.2", "plan.single=0.75", "plan.alone=0.02", "train.minutes=125")
+WEIGHTS = ("weights.text=0.4", "weights.audio=2", "weights.timeseries=2", "weights.video=1.3")
+MODEL = ("contrast=0.2", "plan.single=0.75", "plan.alone=0.02", *WEIGHTS, "train.minutes=125")
 """What is changed of ``tiny``; minutes are those on two cores. Captions come first: see design note 0011."""
 
-BEST_SCENES = 250
+BEST_SCENES = 120
 """Scenes of which the best of four candidates is measured: each takes four times as long."""
 
 SENTENCE = "a large red star moving right at the top left and a small green circle at the bottom"
@@ -51,8 +52,10 @@ and recordings mean nothing to it.
 
 `unified`: a transformer of {writer:.2f} million weights writes ids one after the other. What is given is read by the
 five towers of a CLIP ({reader:.2f} million); the ids of media are those of four codecs ({codecs:.2f} million).
-Stored in half precision. Learnt from scratch by `{script} train`, then `{script} ship`: {samples} scenes, each in all
-five forms.
+Stored in half precision. Learnt from nothing in {hours:.1f} hours on two cores: the codecs, the CLIP, captions, then
+all directions, with {samples:,} scenes in the last two, each in all five forms. The same stages, with the settings
+that turned out best on the way (`docs/log.md`), are run by `{script} train`,
+and `{script} ship` writes this folder.
 
 Attributes that arrive, in %, of 1,000 unseen scenes, the likeliest id taken at each place; from row to column, in
 brackets with shape-colour pairs never seen in training:
@@ -147,7 +150,7 @@ def timed(folder: Path) -> dict[str, float]:
     return found | {"MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def recorded(found: dict[str, Any]) -> None:
+def recorded(found: dict[str, Any], work: Path) -> None:
     """Records the figures."""
     command = f"{SCRIPT} measure --record"
     ways, novel = found["test"]["directions"], found["compositional"]["directions"]
@@ -157,32 +160,77 @@ def recorded(found: dict[str, Any]) -> None:
     def keep(name: str, value: float, unit: str, asked: str, note: str = "") -> None:
         record(f"translate.diorama.{name}", value, unit, asked, command, note=note)
 
-    keep("attributes.mean", round(statistics.mean(attributes.values()), 1), "%", "≥ 98")
-    keep("attributes.worst", round(attributes[worst], 1), "%", "≥ 95", f"worst of the 20 directions ({worst})")
-    keep("attributes.image_to_text", round(attributes["image>text"], 1), "%", "≥ 99")
-    keep("attributes.text_to_image", round(attributes["text>image"], 1), "%", "≥ 97")
+    keep(
+        "attributes.mean",
+        round(statistics.mean(attributes.values()), 1),
+        "%",
+        "≥ 98",
+        "attributes that arrive, mean of the 20 directions",
+    )
+    keep(
+        "attributes.worst",
+        round(attributes[worst], 1),
+        "%",
+        "≥ 95",
+        f"attributes that arrive, worst direction ({worst})",
+    )
+    keep(
+        "attributes.image_to_text",
+        round(attributes["image>text"], 1),
+        "%",
+        "≥ 99",
+        "attributes that arrive from pictures in sentences",
+    )
+    keep(
+        "attributes.text_to_image",
+        round(attributes["text>image"], 1),
+        "%",
+        "≥ 97",
+        "attributes that arrive from sentences in pictures",
+    )
     best = {name: 100 * way["attribute_accuracy"] for name, way in found["best"]["directions"].items()}
     least = min(best, key=lambda name: best[name])
     note = f"best of 4, {found['best']['count']} scenes"
-    keep("best_of_4.mean", round(statistics.mean(best.values()), 1), "%", "≥ 98", note)
-    keep("best_of_4.worst", round(best[least], 1), "%", "≥ 95", f"{note}: worst of the 20 directions ({least})")
-    keep("best_of_4.scenes", round(100 * found["best"]["mean"]["scene_accuracy"], 1), "%", "≥ 85", note)
-    keep("scenes", round(100 * found["test"]["mean"]["scene_accuracy"], 1), "%", "≥ 85")
+    keep("best_of_4.mean", round(statistics.mean(best.values()), 1), "%", "≥ 98", f"attributes, mean, {note}")
+    keep("best_of_4.worst", round(best[least], 1), "%", "≥ 95", f"attributes, worst direction ({least}), {note}")
+    keep(
+        "best_of_4.scenes",
+        round(100 * found["best"]["mean"]["scene_accuracy"], 1),
+        "%",
+        "≥ 85",
+        f"whole scenes, mean, {note}",
+    )
+    keep(
+        "scenes",
+        round(100 * found["test"]["mean"]["scene_accuracy"], 1),
+        "%",
+        "≥ 85",
+        "whole scenes, mean of the 20 directions",
+    )
     drops = {name: attributes[name] - 100 * novel[name]["attribute_accuracy"] for name in ways}
     most = max(drops, key=lambda name: drops[name])
     keep("unseen_pairs.drop_mean", round(statistics.mean(drops.values()), 1), "points", "≤ 5")
     keep("unseen_pairs.drop_worst", round(drops[most], 1), "points", "≤ 5", f"largest drop on unseen pairs ({most})")
     for to, told in found["test"]["completions"]["fields"].items():
-        keep(f"completed.{to}", round(100 * told["attribute_accuracy"], 1), "%", "≥ 97")
+        arrived = round(100 * told["attribute_accuracy"], 1)
+        keep(f"completed.{to}", arrived, "%", "≥ 97", f"attributes that arrive in {to} from the four others together")
     shares = {name: pair["share_of_ceiling"] for name, pair in found["search"]["pairs"].items()}
     least = min(shares, key=lambda name: shares[name])
-    keep("search.worst", round(shares[least], 3), "of the ceiling", "≥ 0.90", f"worst of the 20 directions ({least})")
-    keep("search.mean", round(statistics.mean(shares.values()), 3), "of the ceiling", "-")
+    keep("search.worst", round(shares[least], 3), "of the ceiling", "≥ 0.90", f"Recall@1, worst direction ({least})")
+    keep("search.mean", round(statistics.mean(shares.values()), 3), "of the ceiling", "-", "Recall@1, mean")
     for to, limit in LATENCY.items():
         keep(f"seconds.{to}", round(found["seconds"][to], 2), "s", f"≤ {limit:g}", f"one {to} on one core")
         batch = statistics.mean(way["seconds_per_item"] for name, way in ways.items() if name.endswith(f">{to}"))
         keep(f"per_second.{to}", round(1 / batch, 1), "items/s", "-", f"{to} in batches of 32, one core")
+    keep("hours", round(spent(work)[0], 1), "h", "≤ 4", "of training on 2 cores, all stages")
     keep("memory", round(found["seconds"]["MiB"]), "MiB", "≤ 1024", "of the process, one item at a time")
+
+
+def spent(work: Path) -> tuple[float, int]:
+    """Returns the hours that all stages took, and the scenes of those of the whole model."""
+    made = {path.parent.name: json.loads(path.read_text("utf-8")) for path in work.glob("*/trained.json")}
+    seconds = sum(one["seconds"] for one in made.values())
+    return seconds / 3600, made["captions"]["samples"] + made["unified"]["samples"]
 
 
 def table(found: dict[str, Any]) -> str:
@@ -207,14 +255,15 @@ def ship(folder: Path, found: dict[str, Any], work: Path) -> None:
     from intermodal.saving import load_model, save_model
 
     model = load_model(folder)
-    made = json.loads((work / "unified" / "trained.json").read_text("utf-8"))
+    hours, samples = spent(work)
     sizes = {part: sum(p.numel() for p in getattr(model, part).parameters()) / 1e6 for part in ("reader", "codecs")}
     shares = [pair["share_of_ceiling"] for pair in found["search"]["pairs"].values()]
     card = CARD.format(
         **sizes,
         writer=sum(p.numel() for p in model.parameters()) / 1e6 - sum(sizes.values()),
         script=SCRIPT,
-        samples=f"{made['samples']:,}",
+        hours=hours,
+        samples=samples,
         table=table(found),
         scenes=100 * found["test"]["mean"]["scene_accuracy"],
         worst=min(shares),
@@ -267,7 +316,7 @@ def scene_svg(asked: str, made: dict[str, Any], back: str) -> str:
     x += 188
     hues = ("#7aa2f7", "#9ece6a", "#e0af68", "#f7768e", "#bb9af7", "#7dcfff", "#c0caf5", "#73daca", "#ff9e64")
     parts += [told(x, 84, "sensor trace", "#8f99ad"), line(made["timeseries"].values, x, 94, 172, 112, hues)]
-    parts.append(told(16, 234, f"the clip, read back by the model: “{back}”", "#8f99ad"))
+    parts.append(told(16, 234, f"read back from the clip: “{back}”", "#8f99ad"))
     return "".join(parts) + "</svg>"
 
 
@@ -321,7 +370,7 @@ def main() -> None:
         return
     print(table(found))
     if chosen.record:
-        recorded(found)
+        recorded(found, chosen.work)
 
 
 if __name__ == "__main__":

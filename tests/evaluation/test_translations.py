@@ -17,6 +17,7 @@ from intermodal.evaluation.uncertainty import wilson
 from intermodal.modalities.text import Text
 from intermodal.modalities.timeseries import TimeSeries
 from intermodal.sampling.autoregressive import Sampling
+from intermodal.saving import load_model
 from tests.translators import ALL, FIELDS, NOTHING, Completer, Oracle, recolour, recolour_first
 
 SOURCE = Diorama("test", size=10)
@@ -226,3 +227,11 @@ def test_examples_are_what_was_asked_made_and_had():
     bare = Diorama("test", fields=("text",), size=4)
     assert [row[2] for row in examples(Oracle(), bare, ["text>image"], 1)["text>image"]] == [None]
     assert NOTHING not in SCENES  # what the fake shows where it reads nothing is no accident
+
+
+def test_the_model_that_comes_with_the_package_translates() -> None:
+    ways = [("image", "text"), ("text", "image"), ("audio", "timeseries"), ("text", "video")]
+    found = translations(load_model("diorama"), Diorama("test", size=16), directions=ways)["directions"]
+    assert {name: way["attribute_accuracy"] > 0.85 for name, way in found.items()} == {
+        f"{a}>{b}": True for a, b in ways
+    }

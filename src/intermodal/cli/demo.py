@@ -1,4 +1,4 @@
-"""``intermodal demo``: one space learnt from scratch, measured, searched and shown, in six minutes on two cores."""
+"""``intermodal demo``: a space learnt from scratch, measured, searched and shown; the shipped model translates."""
 
 import json as json_
 import shutil
@@ -21,12 +21,13 @@ def command(
     ),
     minutes: Annotated[float, typer.Option(help="Training time.")] = 3.8,
     scenes: Annotated[int, typer.Option(help="Scenes in the library that is searched.")] = 60,
+    translated: Annotated[int, typer.Option(help="Scenes that the shipped model translates in every direction.")] = 8,
     show: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the report in a browser at the end.")
     ] = sys.stdout.isatty(),
     json: bool = JSON,
 ) -> None:
-    """Learn one space over five modalities from scratch, measure all 20 directions, search a library, report."""
+    """Learn one space over five modalities, measure all 20 directions, search a library, translate, report."""
     from intermodal.cli.train import Job, train
     from intermodal.diorama.source import Diorama
     from intermodal.evaluation.protocols import any_to_any, embed_source
@@ -50,9 +51,13 @@ def command(
     say(f"\n3. Writing {scenes} scenes as files of every kind and adding them to a library.")
     result["searches"], text = _search(model, out, source, scenes)
     show_text(text)
+    say(f"\n4. Translating: {translated} unseen scenes by the model that comes with the package, from each into each.")
+    result["translations"], text, parts = _translate(translated)
+    show_text(text)
     seconds, samples, speed = trained["seconds"], trained["samples"], trained["samples_per_s"]
     note = f"Trained from scratch in {seconds:.0f} s on {samples} scenes ({speed:.0f}/s)."
-    report = write_report(out / "report.html", "intermodal demo", result, vectors, source, read_log(out), notes=[note])
+    title, log = "intermodal demo", read_log(out)
+    report = write_report(out / "report.html", title, result, vectors, source, log, notes=[note], more=parts)
     result |= {"report": str(report), "seconds": time.monotonic() - start}
     (out / "result.json").write_text(json_.dumps(result, indent=1, default=str))
     if show:
@@ -121,3 +126,19 @@ def _search(model: Any, out: Path, source: Any, scenes: int) -> tuple[list[dict[
         f"{len(store)} files searched with fresh renderings of five scenes: how many of the best five are that scene"
     )
     return found, f"\n{title}\n\n{table(rows, ['query', '', 'found', 'best three', 'took'])}"
+
+
+def _translate(scenes: int) -> tuple[dict[str, Any], str, list[str]]:
+    """Translates with the shipped model in all directions; returns the figures, also as a table and for the report."""
+    from intermodal.cli.evaluate import translations_text
+    from intermodal.diorama.source import Diorama
+    from intermodal.evaluation.translation_report import translation_parts
+    from intermodal.evaluation.translations import examples, translations
+    from intermodal.saving import load_model
+
+    model, source = load_model("diorama"), Diorama("test", size=scenes)
+    with bar("translating") as progress:
+        result = translations(model, source, progress=progress.update)
+    shown = examples(model, source, list(result["directions"]), count=1)
+    note = "<h2>Translated</h2><p>By the model that comes with the package, which was trained before.</p>"
+    return result, f"\n{translations_text(result)}", [note, *translation_parts(result, shown)]
