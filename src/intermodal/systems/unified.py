@@ -388,4 +388,4 @@ def sized(size: str, fields: Mapping[str, str], tokenizer: Any) -> Config:
     made = {kinds[n]: fields[n] for n in plan.written() if kinds[n] != TEXT}
     codecs = {kind: codec.sized(size, {kind: modality}) for kind, modality in made.items()}
     reader = catalog.module("systems", "clip").sized(size, {k: fields[n] for n, k in kinds.items()}, tokenizer)
-    return Config(kinds, plan, reader, codecs, text, **SIZES[size])
+    return Config(kinds, plan, reader, codecs, text, weights={}, **SIZES[size])
