@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -150,80 +150,60 @@ def timed(folder: Path) -> dict[str, float]:
     return found | {"MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
+Figure = tuple[str, float, str, str, str]
+"""Name, value, unit, what was asked, what it is of."""
+
+
 def recorded(found: dict[str, Any], work: Path) -> None:
     """Records the figures."""
-    command = f"{SCRIPT} measure --record"
-    ways, novel = found["test"]["directions"], found["compositional"]["directions"]
-    attributes = {name: 100 * way["attribute_accuracy"] for name, way in ways.items()}
-    worst = min(attributes, key=lambda name: attributes[name])
+    for name, value, unit, asked, note in (*arrived(found), *costs(found, work)):
+        record(f"translate.diorama.{name}", value, unit, asked, f"{SCRIPT} measure --record", note=note)
 
-    def keep(name: str, value: float, unit: str, asked: str, note: str = "") -> None:
-        record(f"translate.diorama.{name}", value, unit, asked, command, note=note)
 
-    keep(
-        "attributes.mean",
-        round(statistics.mean(attributes.values()), 1),
-        "%",
-        "≥ 98",
-        "attributes that arrive, mean of the 20 directions",
-    )
-    keep(
-        "attributes.worst",
-        round(attributes[worst], 1),
-        "%",
-        "≥ 95",
-        f"attributes that arrive, worst direction ({worst})",
-    )
-    keep(
-        "attributes.image_to_text",
-        round(attributes["image>text"], 1),
-        "%",
-        "≥ 99",
-        "attributes that arrive from pictures in sentences",
-    )
-    keep(
-        "attributes.text_to_image",
-        round(attributes["text>image"], 1),
-        "%",
-        "≥ 97",
-        "attributes that arrive from sentences in pictures",
-    )
-    best = {name: 100 * way["attribute_accuracy"] for name, way in found["best"]["directions"].items()}
-    least = min(best, key=lambda name: best[name])
-    note = f"best of 4, {found['best']['count']} scenes"
-    keep("best_of_4.mean", round(statistics.mean(best.values()), 1), "%", "≥ 98", f"attributes, mean, {note}")
-    keep("best_of_4.worst", round(best[least], 1), "%", "≥ 95", f"attributes, worst direction ({least}), {note}")
-    keep(
-        "best_of_4.scenes",
-        round(100 * found["best"]["mean"]["scene_accuracy"], 1),
-        "%",
-        "≥ 85",
-        f"whole scenes, mean, {note}",
-    )
-    keep(
-        "scenes",
-        round(100 * found["test"]["mean"]["scene_accuracy"], 1),
-        "%",
-        "≥ 85",
-        "whole scenes, mean of the 20 directions",
-    )
-    drops = {name: attributes[name] - 100 * novel[name]["attribute_accuracy"] for name in ways}
-    most = max(drops, key=lambda name: drops[name])
-    keep("unseen_pairs.drop_mean", round(statistics.mean(drops.values()), 1), "points", "≤ 5")
-    keep("unseen_pairs.drop_worst", round(drops[most], 1), "points", "≤ 5", f"largest drop on unseen pairs ({most})")
+def arrived(found: dict[str, Any]) -> Iterator[Figure]:
+    """Yields how much of the scenes arrives, and how well is searched."""
+
+    def shares(stage: str) -> dict[str, float]:
+        return {name: 100 * way["attribute_accuracy"] for name, way in found[stage]["directions"].items()}
+
+    def mean(values: Any) -> float:
+        return round(statistics.mean(values), 1)
+
+    own, best, novel = shares("test"), shares("best"), shares("compositional")
+    few = f"best of 4, {found['best']['count']} scenes"
+    what = "attributes that arrive"
+    worst, least = min(own, key=lambda n: own[n]), min(best, key=lambda n: best[n])
+    yield "attributes.mean", mean(own.values()), "%", "≥ 98", f"{what}, mean of the 20 directions"
+    yield "attributes.worst", round(own[worst], 1), "%", "≥ 95", f"{what}, worst direction ({worst})"
+    yield "attributes.image_to_text", round(own["image>text"], 1), "%", "≥ 99", f"{what} from pictures in sentences"
+    yield "attributes.text_to_image", round(own["text>image"], 1), "%", "≥ 97", f"{what} from sentences in pictures"
+    yield "best_of_4.mean", mean(best.values()), "%", "≥ 98", f"{what}, mean, {few}"
+    yield "best_of_4.worst", round(best[least], 1), "%", "≥ 95", f"{what}, worst direction ({least}), {few}"
+    for stage, name, note in (("test", "scenes", ""), ("best", "best_of_4.scenes", f", {few}")):
+        whole = round(100 * found[stage]["mean"]["scene_accuracy"], 1)
+        yield name, whole, "%", "≥ 85", f"whole scenes, mean of the 20 directions{note}"
+    drops = {name: own[name] - novel[name] for name in own}
+    most = max(drops, key=lambda n: drops[n])
+    yield "unseen_pairs.drop_mean", mean(drops.values()), "points", "≤ 5", f"{what}, mean drop on unseen pairs"
+    yield "unseen_pairs.drop_worst", round(drops[most], 1), "points", "≤ 5", f"largest drop on unseen pairs ({most})"
     for to, told in found["test"]["completions"]["fields"].items():
-        arrived = round(100 * told["attribute_accuracy"], 1)
-        keep(f"completed.{to}", arrived, "%", "≥ 97", f"attributes that arrive in {to} from the four others together")
-    shares = {name: pair["share_of_ceiling"] for name, pair in found["search"]["pairs"].items()}
-    least = min(shares, key=lambda name: shares[name])
-    keep("search.worst", round(shares[least], 3), "of the ceiling", "≥ 0.90", f"Recall@1, worst direction ({least})")
-    keep("search.mean", round(statistics.mean(shares.values()), 3), "of the ceiling", "-", "Recall@1, mean")
+        share = round(100 * told["attribute_accuracy"], 1)
+        yield f"completed.{to}", share, "%", "≥ 97", f"{what} in {to} from the four others together"
+    ranked = {name: pair["share_of_ceiling"] for name, pair in found["search"]["pairs"].items()}
+    last = min(ranked, key=lambda n: ranked[n])
+    yield "search.worst", round(ranked[last], 3), "of the ceiling", "≥ 0.90", f"Recall@1, worst direction ({last})"
+    yield "search.mean", round(statistics.mean(ranked.values()), 3), "of the ceiling", "-", "Recall@1, mean"
+
+
+def costs(found: dict[str, Any], work: Path) -> Iterator[Figure]:
+    """Yields the time and the memory that it takes, to use and to make."""
+    ways = found["test"]["directions"]
     for to, limit in LATENCY.items():
-        keep(f"seconds.{to}", round(found["seconds"][to], 2), "s", f"≤ {limit:g}", f"one {to} on one core")
+        yield f"seconds.{to}", round(found["seconds"][to], 2), "s", f"≤ {limit:g}", f"one {to} on one core"
         batch = statistics.mean(way["seconds_per_item"] for name, way in ways.items() if name.endswith(f">{to}"))
-        keep(f"per_second.{to}", round(1 / batch, 1), "items/s", "-", f"{to} in batches of 32, one core")
-    keep("hours", round(spent(work)[0], 1), "h", "≤ 4", "of training on 2 cores, all stages")
-    keep("memory", round(found["seconds"]["MiB"]), "MiB", "≤ 1024", "of the process, one item at a time")
+        yield f"per_second.{to}", round(1 / batch, 1), "items/s", "-", f"{to} in batches of 32, one core"
+    yield "hours", round(spent(work)[0], 1), "h", "≤ 4", "training on 2 cores, all stages"
+    yield "memory", round(found["seconds"]["MiB"]), "MiB", "≤ 1024", "memory of the process, one item at a time"
 
 
 def spent(work: Path) -> tuple[float, int]:
