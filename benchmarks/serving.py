@@ -306,7 +306,15 @@ def fuzz(requests: int, keep: bool) -> dict[str, Any]:
     """Lets schemathesis draw requests and check the answers."""
     operations = 25
     with tempfile.TemporaryDirectory() as temporary, server(Path(temporary)) as (url, _):
-        command = ["schemathesis", "run", f"{url}/openapi.json", "--phases", "fuzzing", "--workers", "1"]
+        command = [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            f"{url}/openapi.json",
+            "--phases",
+            "fuzzing",
+            "--workers",
+            "1",
+        ]
         command += [
             "--max-examples",
             str(-(-requests // operations)),
@@ -314,7 +322,8 @@ def fuzz(requests: int, keep: bool) -> dict[str, Any]:
             "not_a_server_error,response_schema_conformance",
         ]
         command += ["--continue-on-failure", "--seed", "1", "--request-timeout", "60", "--suppress-health-check", "all"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "cwd": temporary}  # it leaves files
+        done = subprocess.run(command, text=True, check=False, **pipes)
     print(done.stdout[-6000:], file=sys.stderr)
     cases = re.search(r"(\d+) generated", done.stdout)
     found = {"exit": done.returncode, "generated": int(cases[1]) if cases else 0}
