@@ -12,14 +12,14 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))
+from _verbs import intermodal  # noqa: E402
+
 from figures import record  # noqa: E402
 
 SETTINGS = {
@@ -35,14 +35,6 @@ BATCH = {"image": 32, "video": 32, "audio": 32, "timeseries": 64}
 MINUTES = {"image": 11.0, "video": 40.0, "audio": 11.0, "timeseries": 7.0}
 QUANTIZERS = ("fsq", "vq", "gumbel")
 SHOWN = ("ids", "codes", "read", "scenes", "unseen pairs", "originals", "lost", "used", "perplexity", "ms in", "ms out")
-
-
-def intermodal(*arguments: str) -> dict[str, Any]:
-    """Returns what one verb of the command line printed as JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "intermodal", *arguments, "--json"], stdout=subprocess.PIPE, check=True
-    )
-    return json.loads(done.stdout)
 
 
 def trained(field: str, quantizer: str, minutes: float, out: Path) -> Path:

@@ -10,7 +10,6 @@ python benchmarks/diorama.py centring  the modality gap, with and without a mean
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))
+from _verbs import intermodal  # noqa: E402
+
 from figures import record  # noqa: E402
 
 TRAINING = {
@@ -28,14 +29,6 @@ TRAINING = {
     ],
 }
 THROUGH_TEXT = ("text>image", "image>text", "text>video", "video>text", "text>audio", "audio>text")
-
-
-def intermodal(*arguments: str) -> dict[str, Any]:
-    """Returns what one verb of the command line printed as JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "intermodal", *arguments, "--json"], stdout=subprocess.PIPE, check=True
-    )
-    return json.loads(done.stdout)
 
 
 def share(pairs: dict[str, Any], names: list[str]) -> tuple[float, str]:

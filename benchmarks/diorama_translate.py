@@ -15,7 +15,6 @@ import html
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "tools"), str(ROOT / "benchmarks" / "real")]
 import _stages  # noqa: E402
 import codebooks  # noqa: E402
+from _verbs import intermodal  # noqa: E402
 
 from figures import record  # noqa: E402
 
@@ -65,14 +65,6 @@ brackets with shape-colour pairs never seen in training:
 Whole scenes {scenes:.1f} %. Recall@1 by the same weights, of the best possible: worst direction {worst:.3f}, mean
 {mean:.3f}.
 """
-
-
-def intermodal(*arguments: str) -> dict[str, Any]:
-    """Returns what one verb of the command line printed as JSON, on one core."""
-    command = [sys.executable, "-m", "intermodal", *arguments, "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ | {"INTERMODAL_THREADS": "1"})
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def trained(work: Path) -> Path:
@@ -130,7 +122,7 @@ def measured(folder: Path, work: Path, samples: int) -> dict[str, Any]:
     def told(stage: str) -> Any:
         split, count, more = stages[stage]
         arguments = ("evaluate", str(folder), "--split", split, "--samples", str(count), *more)
-        return _stages.kept(work / f"{stage}.json", asked, lambda: intermodal(*arguments))
+        return _stages.kept(work / f"{stage}.json", asked, lambda: intermodal(*arguments, threads=1))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = dict(zip(stages, pool.map(told, stages), strict=True))
