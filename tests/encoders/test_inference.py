@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from intermodal.encoders import inference
+from intermodal.encoders import inference, passes
 from intermodal.encoders.inference import attend, batch_of, pooled, prepared
 from intermodal.encoders.recurrent import RecurrentEncoder
 from intermodal.encoders.transformer import TransformerEncoder
@@ -100,7 +100,7 @@ def test_padding_may_stand_anywhere(precision: str) -> None:
 def test_few_tokens_at_a_time_give_the_same(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made, batch = encoder(pool="last", causal=True), texts()
     whole = pooled(made, batch, precision)
-    monkeypatch.setattr(inference, "TOKENS", 10)
+    monkeypatch.setattr(passes, "TOKENS", 10)
     assert float((pooled(made, batch, precision) - whole).abs().max()) <= BESIDE[precision]
 
 
@@ -113,13 +113,13 @@ def test_what_all_texts_begin_with_is_computed_once(
     batch.mask[:, : shared + 1] = batch.mask.any(dim=1, keepdim=True)  # none ends within the beginning
     batch.values[:, :shared] = torch.arange(shared)
     seen: list[int] = []
-    groups = inference._groups
+    groups = passes.grouped
 
-    def spy(counts: list[int], before: int) -> list[inference.Rows]:
+    def spy(counts: list[int], before: int) -> list[passes.Rows]:
         seen.append(before)
         return groups(counts, before)
 
-    monkeypatch.setattr(inference, "_groups", spy)
+    monkeypatch.setattr(passes, "grouped", spy)
     made = encoder(pool="last", causal=True)
     check(made, batch, precision)
     assert seen[0] == shared
@@ -141,15 +141,15 @@ def test_texts_of_which_many_begin_alike_go_by_themselves(precision: str, monkey
     rows = [[*kinds[i % 3], 20 + i, *([30] * (i % 4))] for i in range(12)]
     mask = torch.arange(10) < torch.tensor([len(row) for row in rows])[:, None]
     batch = Batch(torch.tensor([row + [0] * (10 - len(row)) for row in rows]), mask)
-    monkeypatch.setattr(inference, "MANY", 3)
+    monkeypatch.setattr(passes, "MANY", 3)
     seen: list[tuple[int, int]] = []
-    groups = inference._groups
+    groups = passes.grouped
 
-    def spy(counts: list[int], before: int) -> list[inference.Rows]:
+    def spy(counts: list[int], before: int) -> list[passes.Rows]:
         seen.append((len(counts), before))
         return groups(counts, before)
 
-    monkeypatch.setattr(inference, "_groups", spy)
+    monkeypatch.setattr(passes, "grouped", spy)
     check(encoder(pool="last", causal=True), batch, precision)
     assert seen[:3] == [(4, 5), (4, 4), (4, 1)]
 

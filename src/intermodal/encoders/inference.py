@@ -19,16 +19,17 @@ Left out: encoders that are no transformer, and blocks with a second stream, whi
 import threading
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from intermodal import runtime
+from intermodal.encoders import passes
+from intermodal.encoders.passes import STEP, Rows
 from intermodal.encoders.transformer import TransformerEncoder
 from intermodal.errors import Unsupported
 from intermodal.layers.block import Block, quick_gelu
@@ -36,10 +37,6 @@ from intermodal.layers.linear import Int8, Product, available, product
 from intermodal.layers.stem import PatchStem, patches
 from intermodal.types import Batch, Preprocessor
 
-TOKENS = 1600
-"""Of one pass through the blocks."""
-ALIKE, MANY = 4, 16
-"""Texts of which ``MANY`` begin with the same ``ALIKE`` ids go through the blocks by themselves."""
 SHORT = 128
 """Tokens up to which attention in bf16 holds all weights of a row; blocks of them are slower on a CPU."""
 
@@ -126,19 +123,6 @@ def _is_known(encoder: nn.Module) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Which rows of a pass are equally long: ``count`` of ``length`` tokens each, from token ``start`` on.
-
-    They see the first ``before`` tokens of the pass too.
-    """
-
-    start: int
-    count: int
-    length: int
-    before: int = 0
-
-
 class Prepared:
     """A transformer encoder for inference in one precision."""
 
@@ -163,10 +147,10 @@ class Prepared:
         rows = batch.present.nonzero()[:, 0].tolist()
         begins = self.one and self.causal and self.first_token is None and _is_text(batch)
         if begins:
-            parts = _alike(rows, [ids[:n] for ids, n in zip(batch.values.tolist(), counts, strict=True)])
+            parts = passes.alike(rows, [ids[:n] for ids, n in zip(batch.values.tolist(), counts, strict=True)])
         else:
             parts = [sorted(rows, key=counts.__getitem__)]
-        for chosen in [each for part in parts for each in _passes(part, counts)]:
+        for chosen in [each for part in parts for each in passes.passes(part, counts)]:
             chosen.sort(key=counts.__getitem__)
             part = batch if chosen == list(range(len(batch))) else batch.rows(torch.tensor(chosen))
             result[chosen] = self._pass(stem, part, [counts[row] for row in chosen], begins)
@@ -194,21 +178,22 @@ class Prepared:
         if self.first_token is not None:
             x = torch.cat((self.first_token.to(x.dtype).expand(len(x), 1, -1), x), dim=1)
             mask = F.pad(mask, (1, 0), value=True)
-        before = _same(batch.values[:, : counts[0] - 1]) if begins else 0
+        before = passes.same(batch.values[:, : counts[0] - 1]) if begins else 0
         if before:
             x = torch.cat((x[0, :before], x[:, before:][mask[:, before:]]))
         else:
             x = x.flatten(0, 1) if sum(counts) == mask.numel() else x[mask]
         if self.norm_in is not None:
             x = self.norm_in(x)
-        x, groups = x.to(self.residual), _groups(counts, before)
+        tokens, groups = len(x), passes.grouped(counts, before)
+        x = passes.filled(x.to(self.residual))
         for block in self.blocks[: -1 if self.one else None]:
             x = block(x, groups)
         if self.one:
             ends = before + (torch.tensor(counts, device=x.device) - before).cumsum(0)
             chosen = ends - 1 if self.pool.kind == "last" else F.pad(ends[:-1], (1, 0))
             return _normed(self.blocks[-1].ending(x, groups, chosen), self.norm).float()
-        x = _normed(x, self.norm).float()
+        x = _normed(x[:tokens], self.norm).float()
         if len(x) == mask.numel():
             x = x.view(*mask.shape, -1)
             return self.pool(x, mask)  # type: ignore[no-any-return]
@@ -281,15 +266,13 @@ class _Block:
             q, k, v = self._heads(qkv, rows, 3, begin)
             begin = begin or (k, v)
             parts.append(attend(q, k, v, self.causal))
-        gathered = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return self._rest(x, gathered)
+        return self._rest(x, _as_many(parts, len(x)))
 
     def ending(self, x: Float[Tensor, "M D"], groups: Sequence[Rows], chosen: Tensor) -> Float[Tensor, "B D"]:
         """Returns one token of each row after this layer: those at ``chosen``, which see their whole row."""
         normed = _normed(x, self.norm_self)
         both = self.kv(normed)
-        if len(chosen) == 1:
-            chosen = chosen.expand(2)  # a product with a single row is summed in another order
+        chosen = F.pad(chosen, (0, -len(chosen) % STEP))  # a single row would be summed in another order, too
         q, x = self.q(normed[chosen]), x[chosen]
         parts, row = [], 0
         begin: tuple[Tensor, ...] = ()
@@ -300,8 +283,7 @@ class _Block:
                 asked = q[row : row + rows.count].view(rows.count, 1, self.heads, -1).transpose(1, 2)
                 parts.append(attend(asked, k, v, False))
                 row += rows.count
-        gathered = torch.cat(parts)
-        return self._rest(x, gathered.expand(len(x), -1))[:row]
+        return self._rest(x, _as_many(parts, len(x)))[:row]
 
     def _heads(self, x: Float[Tensor, "M D"], rows: Rows, parts: int, begin: Sequence[Tensor]) -> list[Tensor]:
         """Returns queries (of three parts), keys and values of some rows, ``(B, H, T, E)`` each.
@@ -348,6 +330,14 @@ def attend(
     return gathered.view(q.shape).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
+def _as_many(parts: Sequence[Tensor], count: int) -> Float[Tensor, "M D"]:
+    """Returns parts ``(P, D)`` behind each other, with zeros behind them up to ``count``."""
+    missing = count - sum(map(len, parts))
+    if missing:
+        parts = [*parts, parts[0].new_zeros(missing, parts[0].shape[1])]
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
 def _normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Returns the layer normalisation in the precision of ``x``."""
     return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
@@ -357,43 +347,3 @@ def _is_text(batch: Batch) -> bool:
     """Returns whether the batch holds ids, with all padding behind them."""
     symbols = batch.values.dim() == 2 and not batch.values.is_floating_point()
     return symbols and bool((batch.mask[:, 1:] <= batch.mask[:, :-1]).all())
-
-
-def _same(ids: Int[Tensor, "B T"]) -> int:
-    """Returns how many ids all rows begin with; 0 for a single row, which shares them with none."""
-    return int((ids == ids[:1]).all(dim=0).cumprod(dim=0).sum()) if len(ids) > 1 else 0
-
-
-def _alike(rows: Sequence[int], texts: Sequence[list[int]]) -> list[list[int]]:
-    """Returns the rows in parts: where many texts begin alike, these; then the others. Neighbours begin alike too."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for row in sorted(rows, key=texts.__getitem__):
-        groups.setdefault(tuple(texts[row][:ALIKE]), []).append(row)
-    others = [row for group in groups.values() if len(group) < MANY for row in group]
-    return [*(group for group in groups.values() if len(group) >= MANY), others]
-
-
-def _passes(rows: Sequence[int], counts: Sequence[int]) -> list[list[int]]:
-    """Returns the rows of each pass, in their order: about ``TOKENS`` tokens, at least a row."""
-    made: list[list[int]] = []
-    tokens = TOKENS
-    for row in rows:
-        if tokens + counts[row] > TOKENS:
-            made.append([])
-            tokens = 0
-        made[-1].append(row)
-        tokens += counts[row]
-    return made
-
-
-def _groups(counts: Sequence[int], before: int) -> list[Rows]:
-    """Returns the rows of each length, of a rising list of lengths; first the tokens before all of them, if any."""
-    made = [Rows(0, 1, before)] if before else []
-    start = before
-    for length in (count - before for count in counts):
-        if made and made[-1].length == length and made[-1].before == before:
-            made[-1] = Rows(made[-1].start, made[-1].count + 1, length, before)
-        else:
-            made.append(Rows(start, 1, length, before))
-        start += length
-    return made
