@@ -51,6 +51,23 @@ def test_requests_that_wait_are_computed_together_and_each_gets_its_own() -> Non
     asyncio.run(main())
 
 
+def test_two_threads_compute_two_batches_beside_each_other() -> None:
+    async def main() -> None:
+        queue = Queue(together=1, wait_s=0.0, threads=2)
+        both = threading.Barrier(2, timeout=30)
+
+        def work(pieces: list[int]) -> list[int]:
+            both.wait()  # passed only by two at a time
+            return [10 * piece for piece in pieces]
+
+        found = await asyncio.gather(*(queue.do("k", work, [n]) for n in range(6)))
+        assert found == [[10 * n] for n in range(6)]
+        assert queue.batches == [1] * 6
+        assert await queue.drain(1.0)
+
+    asyncio.run(main())
+
+
 def test_the_first_of_a_batch_waits_a_moment_for_company() -> None:
     async def main() -> None:
         gate, queue = Gate(), Queue(together=8, wait_s=0.05)

@@ -1,7 +1,7 @@
 """One place that computes, and the queue before it: work of many clients is computed together.
 
     request ─┐               ┌ what is alike of several requests, taken in turns ┐
-    request ─┼─ bounded queue ┤                                                   ├─ one thread that computes
+    request ─┼─ bounded queue ┤                                                   ├─ a thread or two that compute
     request ─┘               └ a piece of a large one at a time                  ┘
 
 Requests take turns: each batch begins with the one that has waited longest since its last turn, and everything alike is
@@ -88,10 +88,15 @@ def interruptible(model: Any) -> Any:
 
 
 class Queue:
-    """A bounded queue and a thread that computes; to be used from one event loop."""
+    """A bounded queue and the threads that compute; to be used from one event loop."""
 
     def __init__(
-        self, together: int = 64, bound: int = 4096, wait_s: float = 0.002, ready: Callable[[], None] | None = None
+        self,
+        together: int = 64,
+        bound: int = 4096,
+        wait_s: float = 0.002,
+        ready: Callable[[], None] | None = None,
+        threads: int = 1,
     ) -> None:
         """Starts nothing yet.
 
@@ -99,18 +104,20 @@ class Queue:
             together: pieces computed at a time.
             bound: pieces that may wait.
             wait_s: how long the first waits for company.
-            ready: called in the thread before it computes for the first time.
+            ready: called in each thread before it computes for the first time.
+            threads: batches that are computed beside each other.
         """
         self.together, self.bound, self.wait_s = together, bound, wait_s
         self.batches: list[int] = []  # sizes since they were last looked at, for the metrics
-        self._pool = ThreadPoolExecutor(1, "computing", initializer=ready)
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, "computing", initializer=ready)
         self._waiting: list[Ticket] = []
-        self._running: Batch = []
+        self._running: list[Batch] = []
         self._turn = 0
         self._rate = 0.0  # pieces per second, lately
         self._closed = False
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
         """Returns how many pieces wait."""
@@ -139,8 +146,8 @@ class Queue:
         ticket = Ticket(key, work, pieces, asyncio.get_running_loop().create_future(), self._turn)
         ticket.results, ticket.left = [None] * len(pieces), len(pieces)
         self._waiting.append(ticket)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks += [asyncio.create_task(self._run()) for _ in range(self._threads - len(self._tasks))]
         self._wake.set()
         try:
             return await ticket.future
@@ -156,13 +163,13 @@ class Queue:
         while (self._waiting or self._running) and time.monotonic() < until:
             await asyncio.sleep(0.01)
         done = not (self._waiting or self._running)
-        for ticket in [*self._waiting, *(t for t, _ in self._running)]:
+        for ticket in [*self._waiting, *(t for batch in self._running for t, _ in batch)]:
             ticket.dropped = True
             if not ticket.future.done():
                 ticket.future.set_exception(busy("the server stopped before this was done", 5, 503))
         self._waiting = []
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
         return done
 
@@ -185,12 +192,12 @@ class Queue:
             batch = self._next()
             if not batch:
                 continue
-            self._running = batch
+            self._running.append(batch)
             began = time.monotonic()
             found = await loop.run_in_executor(self._pool, _compute, batch)
-            seconds = max(time.monotonic() - began, 1e-6)
-            self._rate = 0.8 * self._rate + 0.2 * len(batch) / seconds if self._rate else len(batch) / seconds
-            self._running = []
+            rate = len(self._running) * len(batch) / max(time.monotonic() - began, 1e-6)
+            self._rate = 0.8 * self._rate + 0.2 * rate if self._rate else rate
+            self._running.remove(batch)
             self.batches = [*self.batches[-9999:], len(batch)]
             self._hand_out(batch, found)
 

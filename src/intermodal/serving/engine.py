@@ -1,6 +1,6 @@
 """What is loaded, and its verbs for many clients at once: each goes through one of two queues.
 
-Embedding is quick and has a queue and a thread of its own, so that a clip being made does not hold up a search. A model
+Embedding is quick and has a queue and threads of its own, so that a clip being made does not hold up a search. A model
 is asked by its name. A name of the hosted API, such as ``gpt-4o``, stands for the first model that can do what is
 asked, since many programs have such a name built in; the answer says which model it was. Any other name is an error.
 """
@@ -8,8 +8,10 @@ asked, since many programs have such a name built in; the answer says which mode
 import asyncio
 import contextvars
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -31,6 +33,7 @@ HOSTED = re.compile(r"(gpt|chatgpt|o[1-9]|text-embedding|whisper|tts|dall-e|sora
 """How the names of models of the hosted API begin."""
 
 DECODERS = 4  # media opened or encoded at a time
+EMBEDDERS = 2  # batches embedded beside each other: while one of them is in Python, the other computes
 
 Out = TypeVar("Out")
 
@@ -63,8 +66,12 @@ class Engine:
         self.models = {name: interruptible(model) for name, model in models.items()}
         self.settings = settings
         count = settings.threads or max(1, runtime.cores() // 2)
+        each = partial(torch.set_num_threads, max(1, count // EMBEDDERS))
+        self.quick = Queue(settings.together, settings.queue, settings.wait_s, each, EMBEDDERS)
+        self._alone = {
+            name: threading.Lock() for name, model in models.items() if not isinstance(model, torch.nn.Module)
+        }
         ready = partial(torch.set_num_threads, count)
-        self.quick = Queue(settings.together, settings.queue, settings.wait_s, ready)
         self.slow = Queue(settings.made_together, settings.queue, settings.wait_s, ready)
         self._decoders = ThreadPoolExecutor(DECODERS, "media")
 
@@ -129,10 +136,11 @@ class Engine:
 
     async def embed(self, name: str, items: Sequence[Item], bounded: bool = True) -> Float32[np.ndarray, "N D"]:
         """Returns one unit vector per item, computed together with those of other requests."""
-        model = self.models[name]
+        model, alone = self.models[name], self._alone.get(name, nullcontext())
 
         def work(pieces: list[Any]) -> list[Any]:
-            return list(unit_rows(model.embed(pieces), len(pieces)))
+            with alone:  # what is no network need not stand two callers
+                return list(unit_rows(model.embed(pieces), len(pieces)))
 
         rows = await self.quick.do(("embed", name), work, items, bounded)
         return np.stack(rows) if rows else np.zeros((0, 0), np.float32)

@@ -30,7 +30,7 @@ from intermodal.types import Answers, Embeds, Item
 router = APIRouter(tags=["OpenAI"])
 
 
-def engine_of(request: Request) -> Engine:
+async def engine_of(request: Request) -> Engine:  # else it is called in a thread, for each request
     """Returns the engine of the server."""
     engine: Engine = request.app.state.engine
     return engine
