@@ -123,7 +123,7 @@ class ParquetTable:
             start = 0
             for values in self._columns.chunks(column):
                 there = [bool(self._texts(kind, v)) if kind.modality == "text" else _given(v) for v in values]
-                missing[start : start + len(there)] = ~np.array(there, bool)
+                missing[start : start + len(there)] |= ~np.array(there, bool)
                 start += len(there)
         return np.flatnonzero(~missing) if missing.any() else None
 
