@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intermodal.cli.app import run
 from intermodal.data import shards as module
 from intermodal.data.decoding import Problem
 from intermodal.data.loader import Loader
@@ -201,25 +200,3 @@ def test_the_description_tells_data_apart(data: Path) -> None:
     assert shards(data, "train").describe()["shards_sha256"] == digest
     write_shard(data / "train-001.tar", [("9.txt", "nine")])
     assert shards(data, "train").describe()["shards_sha256"] != digest
-
-
-def test_the_command_line_trains_and_measures_on_shards(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("INTERMODAL_THREADS", "1")
-    write_shard(
-        data / "val-000.tar",
-        [(f"{i}.{k}", v) for i in range(3) for k, v in (("png", png(i, tmp_path)), ("txt", f"number {i}"))],
-    )
-    name, out = f"wds:{data}/{{split}}-*.tar", str(tmp_path / "out")
-    quick = ["--batch", "4", "--set", "train.steps=2", "--set", "train.warmup_steps=1", "--set", "train.precision=fp32"]
-    sizes = [word for tower in ("image", "text") for word in ("--set", f"towers.{tower}.depth=1")]
-    assert run(["train", "clip", "--data", name, "--out", out, *quick, *sizes, "--json"]) == 0
-    made = json.loads(capsys.readouterr().out)
-    assert made["samples"] == 8
-    assert set(made["dev_recall_at_1"]) == {"image>text", "text>image"}
-    assert run(["evaluate", made["model"], "--data", name, "--split", "dev", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["name"], found["count"]) == ("data/{split}-*.tar", 3)
-    assert run(["evaluate", made["model"], "--data", name, "--split", "test"]) == 2
-    assert "no split in" in capsys.readouterr().err

@@ -83,6 +83,9 @@ class Kind:
 class ParquetTable:
     """The rows of one split, in the order of the files; see ``rows.Rows``."""
 
+    counts: Mapping[str, int]
+    first: Mapping[str, Sequence[int]]
+
     def __init__(self, name: str, split: str | None, fields: Sequence[str] | None, require: Sequence[str]) -> None:
         """Reads the footers, and of columns of bytes whose kind no feature says the first value."""
         name, rename = asked_name(name)
@@ -171,13 +174,12 @@ class ParquetTable:
             InvalidData: a file is damaged, or was changed since it was opened.
         """
         value = self._columns.cell(row.where, self._kinds[path][0])
-        if isinstance(value, Mapping):
-            if value.get("bytes") is None and value.get("path"):
-                raise UnreadableMedia(
-                    f"{path} holds no bytes but the path {value['path']!r}; write the data set with its files inside"
-                )
-            value = value.get("bytes")
-        return value
+        data: bytes | None = value.get("bytes") if isinstance(value, Mapping) else value
+        if data is None and isinstance(value, Mapping) and value.get("path"):
+            raise UnreadableMedia(
+                f"{path} holds no bytes but the path {value['path']!r}; write the data set with its files inside"
+            )
+        return data
 
     def metadata(self, row: Row) -> dict[str, Any]:
         """Returns the columns of a row that are no fields."""

@@ -19,7 +19,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,9 @@ def shards(
 
 class ShardTable:
     """The samples of one split that hold what was asked for, in the order of the shards; see ``rows.Rows``."""
+
+    counts: Mapping[str, int]
+    first: Mapping[str, Sequence[int]]
 
     def __init__(self, pattern: str, split: str | None, fields: Sequence[str] | None, require: Sequence[str]) -> None:
         """Reads the headers of all shards, or what is kept of them."""

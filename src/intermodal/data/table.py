@@ -13,7 +13,7 @@ import threading
 import weakref
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -121,6 +121,9 @@ class Table:
         about: the hash, for reports.
     """
 
+    counts: Mapping[str, int]
+    first: Mapping[str, Sequence[int]]
+
     def __init__(
         self, folder: Path, split: str | None = None, fields: Sequence[str] | None = None, require: Sequence[str] = ()
     ) -> None:
@@ -170,7 +173,8 @@ class Table:
         self._found = found
         self.fields, self.counts, self.first = found.fields, dict(found.counts), found.first
         self.splits, self.left_out, self.sha256 = frozenset(found.splits), found.left_out, digest.hexdigest()
-        self.name, self.about = folder.resolve().name, {"metadata_sha256": self.sha256}
+        self.name = folder.resolve().name
+        self.about: dict[str, Any] = {"metadata_sha256": self.sha256}
 
     def __len__(self) -> int:
         """Returns the number of rows."""
