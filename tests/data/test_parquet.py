@@ -129,6 +129,7 @@ def test_types_say_it_where_there_are_no_features(data: Path, tmp_path: Path) ->
 def test_choices_and_other_names(data: Path) -> None:
     source = open_source(f"hf:{data}::image=img,text=captions", "train", fields=["image", "text"])
     assert source.fields == {"image": "image", "text": "text"}
+    assert source.describe()["renamed"] == {"image": "img", "text": "captions"}
     assert source.samples([9])[0]["image"] == picture(9)
     whole = parquet(data, "train", require=["img", "captions", "label", "title"])
     assert [whole.metadata(i)["n"] for i in range(len(whole))] == [4, 5, 6, 7, 8, 9]
@@ -203,3 +204,8 @@ def test_encoders_are_connected_on_parquet(data: Path, tmp_path: Path) -> None:
     assert set(result["dev_figures"]) == {"image>text", "text>image"}
     again = connect({"image": seen, "text": heard}, name, tmp_path / "out", how, tmp_path / "kept")
     assert again["dev_figures"] == result["dev_figures"]
+    made = len(list((tmp_path / "kept").iterdir()))
+    connect(
+        {"image": seen, "text": heard}, f"hf:{data}::image=img,text=title", tmp_path / "out", how, tmp_path / "kept"
+    )
+    assert len(list((tmp_path / "kept").iterdir())) == 2 * made  # another column of the same name is other data

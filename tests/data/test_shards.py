@@ -102,7 +102,8 @@ def test_a_missing_member_is_a_missing_key(data: Path) -> None:
 def test_fields_get_the_names_that_are_asked_for(data: Path) -> None:
     source = open_source(f"wds:{data}/*.tar::picture=image,words=text", "dev", fields=["picture"])
     assert source.samples([0]) == [{"picture": picture(99)}]
-    assert source.describe()["name"] == "data/*.tar"
+    said = source.describe()
+    assert (said["name"], said["renamed"]) == ("data/*.tar", {"picture": "image", "words": "text"})
 
 
 def test_captions_of_a_json_vary_by_epoch_where_there_is_no_text(tmp_path: Path) -> None:

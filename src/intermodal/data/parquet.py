@@ -115,6 +115,7 @@ class ParquetTable:
         self.unknown = [(found.name, f, kind.why) for f, (_, kind) in self._kinds.items() if kind.why]
         self.about: dict[str, Any] = {"files": len(self._splits), "parquet_sha256": self._columns.sha256}
         self.about |= {"revision": found.revision} if found.revision else {}
+        self.about |= {"renamed": rename} if rename else {}  # the same name may be another column
 
     def _having(self, require: Sequence[str]) -> np.ndarray | None:
         """Returns the rows that have all of some fields; None for all rows."""

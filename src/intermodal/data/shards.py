@@ -101,6 +101,7 @@ class ShardTable:
         told = [(index.path.name, index.size, index.mtime_ns) for index, _ in self._indices]
         digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
         self.about: dict[str, Any] = {"shards": len(told), "shards_sha256": digest}
+        self.about |= {"renamed": rename} if rename else {}  # the same name may be another field
         self._open = OrderedDict[int, _Shard]()
         self._lock = threading.Lock()
         self.first = {name: self._first(name) for name in self.fields}
