@@ -178,24 +178,52 @@ def hub_folder(name: str) -> Path:
     repo, _, revision = name.removeprefix(HUB).partition("@")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo) or ".." in name:
         raise InvalidValue(f"{name!r} is no name of the hub; write hub:owner/name, or hub:owner/name@revision")
+    return snapshot(name, repo, revision, FETCHED, _lacking)
+
+
+def snapshot(
+    name: str,
+    repo: str,
+    revision: str,
+    patterns: Iterable[str],
+    lacking: Callable[[Path], list[str]],
+    kind: str = "model",
+    mark: Path | None = None,
+) -> Path:
+    """Returns the folder of some files of the hub, in its cache; fetched only where they are not there whole.
+
+    Args:
+        name: as it was asked for, for messages.
+        repo: owner/name.
+        revision: a branch, tag or commit; empty for the main branch.
+        patterns: of the files.
+        lacking: says which files a folder lacks.
+        kind: model or dataset.
+        mark: a file that stands while they are fetched; where it stands already, fetching was interrupted and goes on.
+
+    Raises:
+        MissingExtra: huggingface_hub is not installed.
+        InvalidCheckpoint: they are not here and cannot be fetched: no network, no such name, or no access.
+    """
     try:
         hub = importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise MissingExtra("huggingface_hub", "models", f"loading {name}") from error
 
     def ask(here: bool) -> Path:
-        return Path(
-            hub.snapshot_download(repo, revision=revision or None, allow_patterns=FETCHED, local_files_only=here)
-        )
+        about = {"repo_type": kind, "revision": revision or None, "local_files_only": here}
+        return Path(hub.snapshot_download(repo, allow_patterns=list(patterns), **about))
 
     try:
         found = ask(True)
-        if not _lacking(found):
+        if not lacking(found) and not (mark and mark.exists()):
             return found
     except Exception:  # not in the cache; the library has several errors for that
         _LOG.debug("%s is not in the cache of the hub", name)
     _LOG.warning("fetching %s from the hub; it is kept in its cache", name)
     try:
+        if mark:
+            mark.touch()
         found = ask(False)
     except Exception as error:  # whatever the network, the hub or the library raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -203,10 +231,12 @@ def hub_folder(name: str) -> Path:
             f"{name} is not on this machine and cannot be fetched ({type(error).__name__}: {reason}); check the name "
             "and the network, or give the path of a folder that was downloaded elsewhere"
         ) from error
-    if lacking := _lacking(found):
+    if mark:
+        mark.unlink()
+    if missing := lacking(found):
+        form = "its weights are not published as safetensors" if kind == "model" else "it is not published as parquet"
         raise InvalidCheckpoint(
-            f"{name} cannot be fetched whole: it lacks {', '.join(lacking)}; either the network went, or its weights "
-            "are not published as safetensors"
+            f"{name} cannot be fetched whole: it lacks {', '.join(missing)}; either the network went, or {form}"
         )
     return found
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from intermodal.data import decoding
 from intermodal.data import folder as module
-from intermodal.data.folder import Folder, Problem, item_bytes
+from intermodal.data.decoding import Problem, item_bytes
+from intermodal.data.folder import Folder
 from intermodal.data.loader import Loader
 from intermodal.errors import InvalidData, InvalidValue, UnknownName
 from intermodal.media.source import limited
@@ -121,14 +123,15 @@ def test_the_description_says_what_the_data_are(write: Write) -> None:
 
 def test_of_several_texts_each_is_shown_once_in_as_many_epochs(write: Write) -> None:
     texts = ["a", "b", "c", "d", "e"]
-    source = Folder(write([{"text": texts}] * 200))
+    folder = write([{"text": texts}] * 200)
+    source = Folder(folder)
     index = list(range(200))
     epochs = [[s["text"].text for s in source.at_epoch(e).samples(index)] for e in range(5)]
     assert [s["text"].text for s in source.samples(index)] == epochs[0]
     assert all(sorted(shown) == texts for shown in zip(*epochs, strict=True))
     assert all(20 <= epochs[0].count(t) <= 60 for t in texts)  # 40 expected, standard deviation 5.7
     assert source.samples([5, 7])[1]["text"].text == epochs[0][7]
-    assert [s["text"].text for s in Folder(source._path, seed=1).samples(index)] != epochs[0]
+    assert [s["text"].text for s in Folder(folder, seed=1).samples(index)] != epochs[0]
     assert source.captions(9) == tuple(texts)
 
 
@@ -283,7 +286,7 @@ def test_items_weigh_what_they_hold() -> None:
 def test_one_core_and_many_give_the_same(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for cores in (1, 2, 8):
-        monkeypatch.setattr(module.runtime, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(decoding.runtime, "cores", lambda cores=cores: cores)
         source = Folder(pictures, cache_bytes=0)
         results.append(source.samples([5, 1, 11, 0, 5]))
         source.close()
@@ -294,7 +297,7 @@ def test_one_core_and_many_give_the_same(pictures: Path, monkeypatch: pytest.Mon
 
 
 def test_limits_of_the_caller_hold_in_the_threads(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.runtime, "cores", lambda: 4)
+    monkeypatch.setattr(decoding.runtime, "cores", lambda: 4)
     source = Folder(pictures, report=silent, cache_bytes=0)
     with limited(pixels_max=10):
         assert all("image" not in s for s in source.samples(range(12)))

@@ -29,7 +29,7 @@ def test_diorama_is_diorama() -> None:
     assert not isinstance(source, Varies)
 
 
-@pytest.mark.parametrize("name", ["hf:ylecun/mnist", "wds:shards/{0..9}.tar", "dioramas", ""])
+@pytest.mark.parametrize("name", ["dioramas", "s3://shards/a.tar", ""])
 def test_another_name_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises((UnknownName, InvalidData), match=r"metadata\.jsonl"):

@@ -18,7 +18,7 @@ def command(
             "says which of a model's fields, FIELD= before that which field of the data it reads."
         ),
     ],
-    pairs: Annotated[str, typer.Option(help="Folder with metadata.jsonl that has both fields.")],
+    pairs: Annotated[str, typer.Option(help="Folder with metadata.jsonl, wds:SHARDS or hf:NAME that has both fields.")],
     out: Annotated[Path, typer.Option(help="Folder of the model.")] = Path("connected"),
     epochs: Annotated[int, typer.Option(help="Each shows every sample once, with one of its captions.")] = 20,
     batch: Annotated[int, typer.Option(help="Samples of a batch.")] = 512,

@@ -15,7 +15,7 @@ MEASURED = 2_000
 
 def command(
     model: Annotated[str, typer.Argument(help="Folder of a saved model, or a shipped one's name.")],
-    data: Annotated[str, typer.Option(help="diorama, or a folder with metadata.jsonl.")] = "diorama",
+    data: Annotated[str, typer.Option(help="diorama, a folder, wds:SHARDS or hf:NAME.")] = "diorama",
     split: Annotated[str, typer.Option(help="Which split of the data.")] = "test",
     fields: Annotated[str, typer.Option(help="Only these fields, with commas.")] = "",
     classify: Annotated[str, typer.Option(help="Name each item of this field by its label, from words alone.")] = "",

@@ -1,5 +1,6 @@
 """``intermodal train``: a system, some data, a folder with the model at the end."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -49,7 +50,9 @@ class Job:
 
 def command(
     system: Annotated[str, typer.Argument(help="Which system: a name that `intermodal list` shows.")],
-    data: Annotated[str, typer.Option(help="diorama, shots, or a folder with metadata.jsonl.")] = "diorama",
+    data: Annotated[
+        str, typer.Option(help="diorama, shots, a folder with metadata.jsonl, wds:SHARDS or hf:NAME.")
+    ] = "diorama",
     out: Annotated[Path, typer.Option(help="Folder for the model, the log and the checkpoints.")] = Path("runs/model"),
     size: Annotated[str, typer.Option(help="tiny trains on a laptop; paper is the published size.")] = "tiny",
     fields: Annotated[str, typer.Option(help="Only these fields of the data, with commas.")] = "",
@@ -87,7 +90,7 @@ def command(
         f"{result['samples']} samples in {result['seconds']:.0f} s, {result['samples_per_s']:.0f}/s, "
         f"loss {result['loss']:.3f}",
     ]
-    finish(result, json, "\n".join(lines), f"intermodal evaluate {out / 'model'} --data {data}")
+    finish(result, json, "\n".join(lines), f"intermodal evaluate {out / 'model'} --data {shlex.quote(data)}")
 
 
 def train(job: Job) -> dict[str, Any]:

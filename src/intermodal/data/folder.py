@@ -1,4 +1,4 @@
-"""A folder of files with ``metadata.jsonl`` as a data source.
+"""A folder of files with ``metadata.jsonl`` as a data source, and any other table of rows.
 
     {"image_file_name": "a/1.png", "text": ["a dog", "a dog runs"], "split": "train", "width": 640}
      field image, a file            field text, two captions         which split       metadata
@@ -7,187 +7,36 @@ Nothing but the places of the rows is held; what was decoded is kept up to a num
 decoded once. A file that cannot be read is reported once, and its rows lack that field.
 """
 
-import contextvars
 import copy
-import dataclasses
 import logging
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from intermodal import catalog, runtime
-from intermodal.data.table import Row, Table, inside
+from intermodal import catalog
+from intermodal.data.decoding import File, Files, Problem
+from intermodal.data.rows import Row, Rows
+from intermodal.data.table import Table
 from intermodal.diorama.draws import uniform
-from intermodal.errors import InvalidData, InvalidValue, UnknownName, UnreadableMedia
+from intermodal.errors import InvalidData, InvalidValue, UnknownName
 from intermodal.types import Item, Sample
 
 CACHE_BYTES = 512 * 2**20
-THREADS_MAX = 8
 PROBES = 64
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something in a folder that could not be read.
-
-    Attributes:
-        place: metadata file and line that names it first.
-        what: the path of the file, or the field of a text.
-        reason: why it could not be read.
-    """
-
-    place: str
-    what: str
-    reason: str
-
-    def __str__(self) -> str:
-        """Returns it as one line."""
-        return f"{self.place}: {self.what!r}: {self.reason}"
-
-
-def _say(problem: Problem) -> None:
+def say(problem: Problem) -> None:
     """Logs a problem."""
     logger.warning("left out: %s", problem)
 
 
-def item_bytes(item: Item) -> int:
-    """Returns about how many bytes an item takes in memory."""
-    total = 256
-    for field in dataclasses.fields(item):  # type: ignore[arg-type]
-        value = getattr(item, field.name)
-        if isinstance(value, np.ndarray):
-            total += int(value.nbytes) + 128
-        elif isinstance(value, str):
-            total += 4 * len(value)
-        elif dataclasses.is_dataclass(value):
-            total += item_bytes(value)  # type: ignore[arg-type]
-    return total
-
-
-class _Cache:
-    """Decoded items, the least recently used dropped beyond a number of bytes."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max, self._bytes = bytes_max, 0
-        self._items: OrderedDict[str, tuple[Item, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @property
-    def bytes(self) -> int:
-        """How many are held."""
-        return self._bytes
-
-    def find(self, keys: Iterable[str]) -> dict[str, Item]:
-        """Returns those of ``keys`` that are held, and marks them as used."""
-        found = {}
-        with self._lock:
-            for key in keys:
-                entry = self._items.get(key)
-                if entry is not None:
-                    self._items.move_to_end(key)
-                    found[key] = entry[0]
-        return found
-
-    def add(self, key: str, item: Item) -> None:
-        """Keeps ``item`` unless it is larger than the whole cache."""
-        size = item_bytes(item)
-        if size > self._bytes_max:
-            return
-        with self._lock:
-            before = self._items.pop(key, None)
-            self._bytes += size - (before[1] if before else 0)
-            self._items[key] = (item, size)
-            while self._bytes > self._bytes_max:
-                self._bytes -= self._items.popitem(last=False)[1][1]
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file to decode."""
-
-    key: str
-    modality: str
-    path: str
-    row: Row
-
-
-class _Files:
-    """Decodes files in threads, keeps what was decoded and remembers what could not be read."""
-
-    def __init__(self, cache_bytes: int, report: Callable[[Problem], None]) -> None:
-        self.cache = _Cache(cache_bytes)
-        self.problems: list[Problem] = []
-        self._report, self._bad, self._lock = report, set[str](), threading.Lock()
-        self._threads = min(runtime.cores(), THREADS_MAX)
-        self._pool: ThreadPoolExecutor | None = None
-
-    def add_problem(self, key: str, problem: Problem) -> None:
-        """Reports a problem the first time that it comes up."""
-        with self._lock:
-            if key in self._bad:
-                return
-            self._bad.add(key)
-            self.problems.append(problem)
-        self._report(problem)
-
-    def open(self, files: Iterable[_File]) -> dict[str, Item]:
-        """Returns key -> item of each file that can be read."""
-        wanted = {file.key: file for file in files if file.key not in self._bad}
-        found = self.cache.find(wanted)
-        missing = [file for key, file in wanted.items() if key not in found]
-        for file, item in zip(missing, self._decode(missing), strict=True):
-            if item is not None:
-                self.cache.add(file.key, item)
-                found[file.key] = item
-        return found
-
-    def _decode(self, files: Sequence[_File]) -> Iterator[Item | None]:
-        """Yields the item of each file, or None; as many threads as cores share them."""
-        if len(files) < 2 or self._threads < 2:
-            yield from map(self._decode_one, files)
-            return
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, "decode")
-        step = -(-len(files) // (4 * self._threads))  # a few shares per thread: files differ in size
-        shares = [files[i : i + step] for i in range(0, len(files), step)]
-        limits = contextvars.copy_context  # those on media that hold here hold in the threads too
-        for future in [self._pool.submit(limits().run, self._decode_all, share) for share in shares]:
-            yield from future.result()
-
-    def _decode_all(self, files: Sequence[_File]) -> list[Item | None]:
-        """Returns the item of each file, or None."""
-        return [self._decode_one(file) for file in files]
-
-    def _decode_one(self, file: _File) -> Item | None:
-        """Returns the item in one file; None, and a problem, where it cannot be read."""
-        try:
-            path = inside(file.row.folder, file.path, file.row.place)
-            item: Item = catalog.module("modalities", file.modality).ITEM.open(path)
-        except UnreadableMedia as error:
-            self.add_problem(file.key, Problem(file.row.place, file.path, str(error)))
-            return None
-        return item
-
-    def close(self) -> None:
-        """Ends the threads; they start again when they are needed."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
 class Folder:
-    """The rows of one split of a folder; sample ``i`` is row ``i``.
+    """The rows of one split of a folder, or of another table; sample ``i`` is row ``i``.
 
     A row that has several texts in a field shows one of them, drawn by row and epoch; over as many epochs as there are
     texts each is shown once. Fields of a row that have equally many texts show the one at the same place, so that a
@@ -200,18 +49,19 @@ class Folder:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Rows,
         split: str | None = None,
         fields: Sequence[str] | None = None,
         require: Sequence[str] = (),
         cache_bytes: int = CACHE_BYTES,
         seed: int = 0,
-        report: Callable[[Problem], None] = _say,
+        report: Callable[[Problem], None] = say,
     ) -> None:
         """Reads the metadata and tries a few files of each field.
 
         Args:
-            path: holds ``metadata.jsonl``, or sub-folders ``train``, ``test``, ... that do.
+            path: holds ``metadata.jsonl``, or sub-folders ``train``, ``test``, ... that do; or a table of rows, made
+                with the same split, fields and require.
             split: the rows of this split; None for all. ``validation`` and ``val`` are words for ``dev``.
             fields: which fields the samples have; None for all. Rows that have none of them are left out.
             require: leave out the rows that lack one of these.
@@ -229,13 +79,13 @@ class Folder:
                 raise InvalidValue(f"{name} is the string {value!r}; give a tuple of names")
         if cache_bytes < 0:
             raise InvalidValue(f"cache_bytes is {cache_bytes}; give 0 to keep nothing, or more")
-        self._path, self._split, self._seed, self._epoch = Path(path), split, seed, 0
-        self._table = Table(self._path, split, fields, require)
+        self._split, self._seed, self._epoch = split, seed, 0
+        self._table: Rows = Table(Path(path), split, fields, require) if isinstance(path, str | Path) else path
         self.fields = {name: m for name, m in self._table.fields.items() if fields is None or name in fields}
-        self._files = _Files(cache_bytes, report)
+        self._files = Files(self._table, cache_bytes, report)
         self.problems = self._files.problems
         for place, file, reason in self._table.unknown:
-            self._files.add_problem(f"{place}/{file}", Problem(place, file, reason))
+            self._unusable(place, file, reason)
         self._probe()
 
     def __len__(self) -> int:
@@ -254,7 +104,7 @@ class Folder:
             InvalidValue: an index outside the rows.
             InvalidData: a link that leaves the folder.
         """
-        rows = self._table.rows(index)
+        rows = self._rows(index)
         files = [self._media(row) for row in rows]
         items = self._files.open(file for of_row in files for file in of_row.values())
         draws = uniform(self._seed, "caption", np.asarray(index, np.int64), 1)[:, 0].tolist()
@@ -283,18 +133,18 @@ class Folder:
         name = known[0] if field is None else field
         if name not in known:
             raise UnknownName("text field", name, known)
-        row = self._table.rows([index])[0]
+        row = self._rows([index])[0]
         items = self._files.open(file for field, file in self._media(row).items() if field == name)
         return row.texts.get(name) or tuple(item.text for item in items.values())  # type: ignore[attr-defined]
 
     def texts(self, field: str, index: Iterable[int]) -> list[str]:
         """Returns all texts that the rows hold in a text field, those in files left out; opens no media."""
-        return [words for row in self._table.rows(index) for words in row.texts.get(field, ())]
+        return [words for row in self._rows(index) for words in row.texts.get(field, ())]
 
     def metadata(self, index: int) -> dict[str, Any]:
         """Returns the columns of a row that are no fields: numbers, booleans and objects, and its ``split``."""
-        row = self._table.rows([index])[0]
-        return {**row.extra, **({"split": row.split} if row.split is not None else {})}
+        row = self._rows([index])[0]
+        return {**self._table.metadata(row), **({"split": row.split} if row.split is not None else {})}
 
     def keys(self, index: Sequence[int], *fields: str) -> list[Hashable]:
         """Returns for each row what ``fields`` tell of it: equal keys cannot be told apart through them.
@@ -311,7 +161,7 @@ class Folder:
         """Returns what a report should say of this data."""
         counts = {name: self._table.counts.get(name, 0) for name in self.fields}
         return {
-            "name": self._path.resolve().name,
+            "name": self._table.name,
             "split": self._split,
             "count": len(self),
             "seed": self._seed,
@@ -319,7 +169,7 @@ class Folder:
             "rows_with": counts,
             "rows_left_out": self._table.left_out,
             "problems": len(self.problems),
-            "metadata_sha256": self._table.sha256,
+            **self._table.about,
         }
 
     def close(self) -> None:
@@ -327,16 +177,28 @@ class Folder:
         self._files.close()
         self._table.close()
 
-    def _media(self, row: Row) -> dict[str, _File]:
+    def _rows(self, index: Iterable[int]) -> list[Row]:
+        """Returns rows; what of them cannot be used is reported."""
+        rows = self._table.rows(index)
+        for row in rows:
+            for path, reason in row.unknown.items():
+                self._unusable(row.place, path, reason)
+        return rows
+
+    def _unusable(self, place: str, path: str, reason: str) -> None:
+        """Reports a file that cannot be used."""
+        self._files.add_problem(f"{place}/{path}", Problem(place, path, reason))
+
+    def _media(self, row: Row) -> dict[str, File]:
         """Returns the files of a row by field."""
         files = {}
         for name, path in row.media.items():
             modality = self.fields.get(name)
             if modality is not None:
-                files[name] = _File(f"{modality}:{row.folder}{os.sep}{path}", modality, path, row)
+                files[name] = File(f"{modality}:{row.folder}{os.sep}{path}", modality, path, row)
         return files
 
-    def _sample(self, row: Row, files: dict[str, _File], draw: float, items: dict[str, Item]) -> Sample:
+    def _sample(self, row: Row, files: dict[str, File], draw: float, items: dict[str, Item]) -> Sample:
         """Returns one row as a sample, its fields in the order of ``self.fields``."""
         sample = dict[str, Item]()
         for name in self.fields:
@@ -370,8 +232,8 @@ class Folder:
                 if self._files.open([file]):
                     break
             else:
-                if tried:
+                if tried and len(self.problems) > before:
                     raise InvalidData(
-                        f"none of {tried} files of the field {name!r} in {self._path} can be read, beginning with "
-                        f"{self.problems[before]}"
+                        f"none of {tried} files of the field {name!r} in {self._table.name} can be read, beginning "
+                        f"with {self.problems[before]}"
                     )

@@ -8,6 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 from intermodal.errors import InvalidValue, UnknownName
 from intermodal.types import Sample
 
+_KNOWN = (
+    "diorama",
+    "shots",
+    "the path of a folder that holds metadata.jsonl",
+    "wds:PATTERN of tar files",
+    "hf:FOLDER of parquet files, or hf:OWNER/NAME",
+)
+
 
 class Source(Protocol):
     """Numbered samples; the same number gives the same sample always."""
@@ -40,14 +48,16 @@ def open_source(name: str, split: str | None, **options: Any) -> Source:
     """Returns the source that ``name`` stands for.
 
     Args:
-        name: ``diorama``, ``shots``, or the path of a folder with ``metadata.jsonl``.
-        split: train, dev, test, or another split that the source has; None for all rows of a folder.
+        name: ``diorama``, ``shots``, the path of a folder with ``metadata.jsonl``, ``wds:`` and a pattern of shards,
+            or ``hf:`` and a folder of parquet files or a data set of the hub; see docs/data.md.
+        split: train, dev, test, or another split that the source has; None for all rows.
         options: what the source takes besides, such as ``fields``.
 
     Raises:
         UnknownName: ``name`` is none of these.
         InvalidValue: an option that the source does not take.
-        InvalidData: a folder that cannot be read as samples.
+        InvalidData: files that cannot be read as samples.
+        MissingExtra: a name of the hub, and what fetches it is not installed.
     """
     if name == "diorama":
         from intermodal.diorama.source import Diorama
@@ -59,11 +69,22 @@ def open_source(name: str, split: str | None, **options: Any) -> Source:
 
         _accepts(Shots, name, options)
         return Shots(split or "train", **options)
+    form, _, rest = name.partition(":")
+    if form == "wds":
+        from intermodal.data.shards import shards
+
+        _accepts(shards, name, options)
+        return shards(rest, split, **options)
+    if form == "hf":
+        from intermodal.data.parquet import parquet
+
+        _accepts(parquet, name, options)
+        return parquet(rest, split, **options)
     path = Path(name).expanduser()
     if path.is_file():
         raise InvalidValue(f"{name} is a file; give the folder that it is in")
     if not path.is_dir():
-        raise UnknownName("data source", name, ["diorama", "shots", "the path of a folder that holds metadata.jsonl"])
+        raise UnknownName("data source", name, _KNOWN)
     from intermodal.data.folder import Folder
 
     _accepts(Folder, name, options)

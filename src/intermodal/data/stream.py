@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from intermodal.data.folder import item_bytes
+from intermodal.data.decoding import item_bytes
 from intermodal.errors import IntermodalError, InvalidValue, UnreadableMedia
 from intermodal.items import Readable, open_item
 from intermodal.media.source import limits

@@ -13,55 +13,19 @@ import threading
 import weakref
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from intermodal.data.rows import BY_SUFFIX, FIRST, SPLIT_WORDS, Row
 from intermodal.errors import InvalidData, InvalidValue, UnknownName, UnreadableMedia
 from intermodal.media.source import modality_of
 from intermodal.types import MODALITIES
 
 METADATA = "metadata.jsonl"
 LINE_BYTES_MAX = 1 << 24
-FIRST = 16
-"""Of each field, so many rows that have it are remembered, to try whether its files can be read."""
-
-SPLIT_WORDS = {"training": "train", "validation": "dev", "valid": "dev", "val": "dev", "testing": "test"}
-"""Other words for the splits of this package."""
-
-SUFFIXES = {
-    "text": (".txt", ".md"),
-    "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    "audio": (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac"),
-    "video": (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg"),
-    "timeseries": (".csv", ".tsv", ".npz", ".parquet"),
-}
-_BY_SUFFIX = {suffix: modality for modality, suffixes in SUFFIXES.items() for suffix in suffixes}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line, taken apart.
-
-    Attributes:
-        place: the file and line, for messages.
-        folder: the folder that the paths are below.
-        media: field -> path of its file below ``folder``.
-        texts: field -> its texts, at least one.
-        extra: every other column: numbers, booleans, objects, lists of them.
-        unknown: path of a file that is of no modality -> why.
-        split: the split it belongs to, if it says one.
-    """
-
-    place: str
-    folder: str
-    media: dict[str, str]
-    texts: dict[str, tuple[str, ...]]
-    extra: dict[str, Any]
-    unknown: dict[str, str]
-    split: str | None
 
 
 @dataclass(frozen=True)
@@ -153,7 +117,12 @@ class Table:
         left_out: rows of the split that hold none of the fields asked for, or lack a required one.
         unknown: (place, path, reason) of each file that is of no modality.
         sha256: hash of the metadata as it was read.
+        name: of the folder.
+        about: the hash, for reports.
     """
+
+    counts: Mapping[str, int]
+    first: Mapping[str, Sequence[int]]
 
     def __init__(
         self, folder: Path, split: str | None = None, fields: Sequence[str] | None = None, require: Sequence[str] = ()
@@ -204,6 +173,8 @@ class Table:
         self._found = found
         self.fields, self.counts, self.first = found.fields, dict(found.counts), found.first
         self.splits, self.left_out, self.sha256 = frozenset(found.splits), found.left_out, digest.hexdigest()
+        self.name = folder.resolve().name
+        self.about: dict[str, Any] = {"metadata_sha256": self.sha256}
 
     def __len__(self) -> int:
         """Returns the number of rows."""
@@ -227,6 +198,14 @@ class Table:
                 raise InvalidData(f"{place} is blank now; the file was changed while it was in use, open it again")
             result.append(row)
         return result
+
+    def read(self, row: Row, path: str) -> str:
+        """Returns the real path of a row's file; see ``inside``."""
+        return inside(row.folder, path, row.place)
+
+    def metadata(self, row: Row) -> dict[str, Any]:
+        """Returns the columns of a row that are no fields."""
+        return row.extra
 
     def _bytes(self, file: int, offset: int, size: int) -> bytes:
         """Returns the bytes of one line."""
@@ -383,7 +362,7 @@ def _media(row: Row, column: str, value: Any) -> None:
 
 def _by_suffix(path: str) -> str:
     """Returns the modality that the suffix of ``path`` says, or nothing."""
-    return _BY_SUFFIX.get(os.path.splitext(path)[1].lower(), "")
+    return BY_SUFFIX.get(os.path.splitext(path)[1].lower(), "")
 
 
 @lru_cache(maxsize=1 << 16)

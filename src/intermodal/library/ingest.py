@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from intermodal.data.folder import item_bytes
+from intermodal.data.decoding import item_bytes
 from intermodal.data.stream import WORKERS_MAX, Worker, ahead, crew
 from intermodal.library.filters import column
 from intermodal.library.known import Known

@@ -75,13 +75,18 @@ class TimeSeries:
         return int(self.values.shape[1]) / self.sample_rate_hz
 
     @classmethod
-    def open(cls, source: str | Path | bytes) -> Self:
+    def open(cls, source: str | Path | bytes, name: str = "") -> Self:
         """Returns the series in a file or in bytes: csv, npz or parquet, laid out as ``media.tables`` says.
+
+        Args:
+            source: a path, or the bytes of a file.
+            name: what bytes are called in messages; its suffix tells a table of one column from a text.
 
         Raises:
             UnreadableMedia: the source cannot be read, is no table of finite numbers, or is over the limits.
         """
-        data, name = read_source(source)
+        data, label = read_source(source)
+        name = name or label
         modality, kind = sniff(data, name)
         if kind not in tables.FORMATS:
             raise UnreadableMedia(f"{name} is {modality} ({kind}), no time series")
