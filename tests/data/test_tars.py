@@ -103,7 +103,7 @@ def test_a_missing_end_is_said_and_no_error(tmp_path: Path, caplog: pytest.LogCa
         (b"", "a.tar is empty"),
         (b"\x1f\x8b" + bytes(600), r"a.tar is packed \(gzip\); unpack it to a plain .tar first"),
         (b"\x28\xb5\x2f\xfd" + bytes(600), r"is packed \(zstd\)"),
-        (b"hello " * 200, "a.tar is no tar archive"),
+        (b"hello " * 200, "a.tar is cut off, or no tar archive"),
     ],
 )
 def test_what_is_no_tar_file_is_said_to_be(tmp_path: Path, data: bytes, message: str) -> None:

@@ -4,9 +4,6 @@ The convention is that of WebDataset: members whose paths are equal up to the fi
 sample, and what follows the dot, in lower case, is the key: ``000017.left.jpg`` is the key ``left.jpg`` of ``000017``.
 Members without a key (folders, links, hidden files) are passed over. Of a member ``json`` the names that may hold texts
 are noted too, so that nothing has to be opened to know which samples have which fields.
-
-The headers are read here and not by ``tarfile``, which takes a damaged one for the end of the archive. Formats: POSIX.1
-ustar and pax, GNU long names and sizes.
 """
 
 import hashlib
@@ -14,6 +11,7 @@ import json
 import logging
 import os
 import re
+import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,7 +26,6 @@ from intermodal.errors import InvalidData
 
 VERSION = 1
 BLOCK = 512
-HEADER_BYTES_MAX = 1 << 20
 JSON_BYTES_MAX = 1 << 24
 TEXT_NAMES = ("text", "texts", "caption", "captions")
 """What the text of a sample is called in its json; the first that is there counts."""
@@ -222,38 +219,27 @@ def _files(file: BinaryIO, size: int, shard: str) -> Iterator[tuple[str, int, in
     Raises:
         InvalidData: it is no tar file, or damaged.
     """
-    position, more = 0, dict[str, str]()
-    while True:
-        file.seek(position)
-        header = file.read(BLOCK)
-        if position == 0:
-            _check_beginning(header, shard)
-        if len(header) == BLOCK and not any(header):
-            return
-        if not header:
-            logger.warning("%s has no end mark; was it cut off between two members?", shard)
-            return
-        path, length, kind = _header(header, position, shard)
-        start = position + BLOCK
-        if kind in b"xLgKX":
-            if length > HEADER_BYTES_MAX:
-                raise _damaged(shard, position)
-            content = file.read(length)
-            more |= _extended(content, position, shard) if kind == b"x" else {}
-            more |= {"path": _text(content)} if kind == b"L" else {}
-        else:
-            path, more_size = more.get("path", path), more.get("size", "")
-            length = int(more_size) if more_size.isdecimal() else length
-            more = {}
-            if kind in b"07\0" and not path.endswith("/"):
-                yield path, start, length
-        end = start + length
-        if end > size:
-            raise InvalidData(
-                f"{shard} is cut off: its member {path} ends at byte {end:,} and the file at {size:,}; copy or "
-                "download it again"
-            )
-        position = start + -(-length // BLOCK) * BLOCK
+    _check_beginning(file.read(BLOCK), shard)
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # else it keeps all of them
+                if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
+                    yield member.name, member.offset_data, member.size
+            end = archive.offset
+    except tarfile.ReadError as error:
+        raise InvalidData(
+            f"{shard} is cut off, or no tar archive in the WebDataset layout ({error}); copy or download it again"
+        ) from error
+    file.seek(end)
+    mark = file.read(BLOCK)
+    if any(mark):  # the library takes a damaged header for the end
+        raise InvalidData(
+            f"{shard} is damaged or cut off: no header at byte {end:,} of {size:,}; copy or download it again"
+        )
+    if not mark:
+        logger.warning("%s has no end mark; was it cut off between two members?", shard)
 
 
 def _check_beginning(header: bytes, shard: str) -> None:
@@ -265,49 +251,3 @@ def _check_beginning(header: bytes, shard: str) -> None:
             raise InvalidData(
                 f"{shard} is packed ({what}); unpack it to a plain .tar first, since samples are read by their place"
             )
-
-
-def _header(header: bytes, position: int, shard: str) -> tuple[str, int, bytes]:
-    """Returns path, size and type that a header says.
-
-    Raises:
-        InvalidData: its sum is wrong.
-    """
-    try:
-        told = int(header[148:156].strip(b"\0 "), 8)
-        size = header[124:136]  # octal digits, or of GNU a number of 11 bytes
-        length = int.from_bytes(size[1:]) if size[0] & 0x80 else int(size.strip(b"\0 ") or b"0", 8)
-    except (ValueError, IndexError) as error:
-        raise _damaged(shard, position) from error
-    if len(header) < BLOCK or told != sum(header) - sum(header[148:156]) + 8 * ord(" "):
-        raise _damaged(shard, position)
-    path = _text(header[:100])
-    if header[257:263] == b"ustar\0" and (before := _text(header[345:500])):
-        path = f"{before}/{path}"
-    return path, length, header[156:157]
-
-
-def _text(field: bytes) -> str:
-    """Returns the text before the first null."""
-    return field.partition(b"\0")[0].decode("utf-8", "replace")
-
-
-def _extended(content: bytes, position: int, shard: str) -> dict[str, str]:
-    """Returns what an extended header of pax says: lines of length, keyword and value."""
-    found = {}
-    while content:
-        digits, _, _ = content.partition(b" ")
-        line = content[: int(digits)] if digits.isdigit() else b""
-        keyword, mark, value = line[len(digits) + 1 :].partition(b"=")
-        if not mark:
-            raise _damaged(shard, position)
-        found[_text(keyword)] = value.removesuffix(b"\n").decode("utf-8", "replace")
-        content = content[len(line) :]
-    return found
-
-
-def _damaged(shard: str, position: int) -> InvalidData:
-    """Returns the error for what is no header."""
-    if position == 0:
-        return InvalidData(f"{shard} is no tar archive; give shards in the WebDataset layout")
-    return InvalidData(f"{shard} is damaged or cut off: no header at byte {position:,}; copy or download it again")
