@@ -28,6 +28,8 @@ from intermodal.errors import InvalidCheckpoint, InvalidValue, MissingExtra, Unk
 
 FORMAT = 1
 HUB = "hub:"
+OPEN_CLIP, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+"""What a folder in open_clip's layout holds in place of, or beside, files of the usual names."""
 FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.md"]
 """What is fetched of a model: nothing that holds code or is pickled."""
 
@@ -155,7 +157,7 @@ def folder_of(name: str | Path) -> Path:
     if str(name).startswith(HUB):
         return hub_folder(str(name))
     folder = Path(name)
-    if (folder / "config.json").exists():
+    if (folder / "config.json").exists() or (folder / OPEN_CLIP).exists():
         return folder
     if folder.is_dir():
         raise InvalidCheckpoint(f"{folder} holds no config.json; give the folder of a saved model")
@@ -243,6 +245,8 @@ def snapshot(
 
 def _lacking(folder: Path) -> list[str]:
     """Returns which of the config and all weights a folder of the hub's cache does not hold."""
+    if _is_open_clip(folder):
+        return [name for name in (OPEN_CLIP, OPEN_CLIP_WEIGHTS) if not (folder / name).exists()]
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.exists():
@@ -332,8 +336,22 @@ def _published(folder: Path, kind: str) -> Any:
     return catalog.module("adapters", kind).load(folder)
 
 
+def _is_open_clip(folder: Path) -> bool:
+    """Returns whether a folder is read as open_clip's: it has its config, and is not whole in another layout."""
+    if not (folder / OPEN_CLIP).exists():
+        return False
+    try:
+        header = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return True
+    known = isinstance(header, dict) and not header.keys().isdisjoint(("system", "model_type"))
+    return not known or not any((folder / f"model.safetensors{end}").exists() for end in ("", ".index.json"))
+
+
 def _header(folder: Path) -> Mapping[str, Any]:
     """Returns what ``config.json`` says: of our own, at least a system and its config; of others', their model type."""
+    if _is_open_clip(folder):
+        return {"model_type": "open_clip"}
     try:
         header = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:

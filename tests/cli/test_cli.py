@@ -15,6 +15,7 @@ from intermodal.cli.items import item_of
 from intermodal.cli.search import _values
 from intermodal.diorama.source import Diorama
 from intermodal.errors import InvalidValue, UnreadableMedia
+from intermodal.library.library import Library
 from intermodal.modalities.text import Text
 from intermodal.saving import load_model
 
@@ -111,6 +112,15 @@ def test_embed_index_and_search_on_files(model: Path, tmp_path: Path, capsys: py
     assert (found["added"], len(found["failed"])) == (12, 1)
     assert run(["index", library, str(media), "--model", str(model), "--json"]) == 0
     assert result(capsys)["added"] == 0
+    short = str(tmp_path / "short")
+    assert run(["index", short, str(media), "--model", str(model), "--width", "32"]) == 0
+    assert Library.open(short).stats().dimension == 32
+    assert run(["index", short, str(media), "--model", str(model)]) == 0
+    capsys.readouterr()
+    assert run(["index", short, str(media), "--model", str(model), "--width", "16"]) == 2
+    assert "keeps 32 numbers of each vector, and --width says 16" in capsys.readouterr().err
+    assert run(["embed", str(model), *files, "--width", "32", "--out", str(tmp_path / "w.npz"), "--json"]) == 0
+    assert (result(capsys)["width"], np.load(tmp_path / "w.npz")["vectors"].shape) == (32, (12, 32))
     assert run(["search", library, str(media / "3.csv"), "--among", "timeseries", "--top", "2", "--json"]) == 0
     hits = result(capsys)["hits"]
     assert Path(hits[0]["source"]).name == "3.csv"

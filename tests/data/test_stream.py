@@ -296,3 +296,15 @@ def test_unit_rows() -> None:
 
 def test_embedded_says_all_there_is() -> None:
     assert Embedded("a.jpg", "", None, "why").error == "why"
+
+
+def test_cut_rows_are_of_unit_length_again() -> None:
+    rows = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    cut = rows[:, :3] / np.linalg.norm(rows[:, :3], axis=1, keepdims=True)
+    np.testing.assert_allclose(unit_rows(rows, 5, 3), cut, atol=1e-6)
+    np.testing.assert_allclose(unit_rows(unit_rows(rows, 5), 5, 3), cut, atol=1e-6)
+    for width in (0, 9):
+        with pytest.raises(InvalidValue, match=f"width is {width}, and the vectors have 8 numbers"):
+            unit_rows(rows, 5, width)
+    found = list(stream(Levels(), [Text("three"), Text("seven..")], width=1))
+    assert [one.vector.tolist() for one in found if one.vector is not None] == [[1.0], [1.0]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
 import intermodal as im
@@ -129,6 +130,29 @@ def test_words_refine_a_picture_whether_it_is_sent_or_of_the_library(tmp_path: P
         assert {hit["id"]: hit["score"] for hit in both} == pytest.approx(wanted, abs=1e-4)
         assert (await client.post("/v1/search", json={"refine": "x"})).status_code == 400
         assert (await client.post("/v1/search", json={"id": id, "refine": 3})).status_code == 400
+
+    asked(tmp_path / "library", work)
+
+
+def test_a_library_of_short_vectors_is_searched_and_refined(tmp_path: Path) -> None:
+    Library.create(tmp_path / "library", MODEL, width=6)
+
+    async def work(client: httpx2.AsyncClient, app: Any) -> None:
+        await client.post(
+            "/v1/library", files=uploads(*((f"{n}.png", picture(colour=(n, 9, n))) for n in (0, 90, 180)))
+        )
+        library = app.state.collection.library
+        rows = MODEL.embed([im.Image.open(picture()), im.Text("a blue star")]).numpy()[:, :6]
+        first, second = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        one = uploads(("q.png", picture()))
+        for data, vector in (({}, first), ({"refine": "a blue star"}, first + second)):
+            found = (await client.post("/v1/search", data=data, files=one)).json()["hits"]
+            wanted = {hit.id: hit.score for hit in library.search(vector)}
+            assert {hit["id"]: hit["score"] for hit in found} == pytest.approx(wanted, abs=1e-4)
+        part = {"type": "text", "text": "a blue star"}
+        both = (await client.post("/v1/search", json={"id": found[0]["id"], "refine": part})).json()["hits"]
+        wanted = {hit.id: hit.score for hit in library.search(library.vector(found[0]["id"]) + second)}
+        assert {hit["id"]: hit["score"] for hit in both} == pytest.approx(wanted, abs=1e-4)
 
     asked(tmp_path / "library", work)
 

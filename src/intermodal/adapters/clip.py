@@ -14,7 +14,7 @@ Source: Radford et al. 2021, arXiv 2103.00020; the layout is that of ``CLIPModel
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ PICTURES = {
 
 BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")  # in older files: 0, 1, 2, ...
 ACTIVATIONS = ("gelu", "quick_gelu")
+TOKENS = ("vocab.json", "merges.txt", "tokenizer.json")
 RESIZES = {2: "bilinear", 3: "bicubic"}
 ARGMAX_EOS = 2  # older files say this and mean the largest id of a text
 PLACES = "max_position_embeddings"
@@ -83,16 +84,30 @@ def load(folder: Path) -> Clip:
     """Returns the published model in ``folder``, in fp32.
 
     Raises:
-        InvalidCheckpoint: a file is missing or damaged, a setting is not supported, or the weights do not fit the
-            settings; lists every missing, unexpected and misshapen key.
+        InvalidCheckpoint: a file is damaged, a setting is not supported, or weights do not fit; lists every such key.
     """
     settings, pictures = read_object(folder / "config.json"), picture_settings(folder)
     text, image = (_tower_settings(settings, name, known) for name, known in (("text", TEXT), ("vision", IMAGE)))
+    files, width = weight_files(folder), number(settings, "projection_dim", 512)
+    read = [folder / name for name in ("config.json", "preprocessor_config.json", "processor_config.json", *TOKENS)]
+    return assembled(folder, (text, image, pictures), width, read_tensors(files), [*read, *files])
+
+
+def assembled(
+    folder: Path, settings: Sequence[Mapping[str, Any]], width: int, found: Mapping[str, Tensor], files: Sequence[Path]
+) -> Clip:
+    """Returns the model that settings (of ``TEXT``, ``IMAGE`` and ``PICTURES``) and weights by their names here make.
+
+    The folder holds the tokenizer; ``files``, those that are there, tell the model from others.
+
+    Raises:
+        InvalidCheckpoint: the parts do not fit each other.
+    """
+    text, image, pictures = settings
     try:
         towers = {"image": _image_tower(image, pictures), "text": _text_tower(text, BPETokenizer.from_folder(folder))}
-        files = weight_files(folder)
-        weights = Weights(_read(files))
-        state = _state(weights, text, image, _number(settings, "projection_dim", 512))
+        weights = Weights(found)
+        state = _state(weights, text, image, width)
         weights.finish(folder)
         scale = float(state["log_scales.image-text"])
         if scale > SCALE_MAX + 1e-3:
@@ -102,10 +117,8 @@ def load(folder: Path) -> Clip:
     except InvalidValue as error:
         raise InvalidCheckpoint(f"{folder} describes no model of this package: {error}") from error
     model.load_state_dict(state, assign=True)
-    read = [folder / name for name in ("config.json", "preprocessor_config.json", "processor_config.json")]
-    read += [folder / name for name in ("vocab.json", "merges.txt", "tokenizer.json")]
     named: Any = model
-    named.fingerprint = fingerprint([path for path in (*read, *files) if path.exists()])
+    named.fingerprint = fingerprint([path for path in files if path.exists()])
     return model.eval()
 
 
@@ -149,7 +162,7 @@ def is_number(value: Any, wanted: float) -> bool:
     return isinstance(value, int | float) and math.isclose(value, wanted, rel_tol=1e-4)
 
 
-def _number(settings: Mapping[str, Any], name: str, default: int = 0) -> int:
+def number(settings: Mapping[str, Any], name: str, default: int = 0) -> int:
     """Returns a whole number of at least 1; of a pair of equal numbers (a square), one."""
     value = settings.get(name, default)
     if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
@@ -161,7 +174,7 @@ def _number(settings: Mapping[str, Any], name: str, default: int = 0) -> int:
 
 def _text_tower(settings: Mapping[str, Any], tokenizer: BPETokenizer) -> TowerConfig:
     """Returns the text tower: causal, read at the end of the text, whichever way the file says where that is."""
-    rows, end, places = _number(settings, "vocab_size"), settings["eos_token_id"], _number(settings, PLACES)
+    rows, end, places = number(settings, "vocab_size"), settings["eos_token_id"], number(settings, PLACES)
     if tokenizer.vocab_size != rows:
         raise InvalidCheckpoint(
             f"the tokenizer has {tokenizer.vocab_size} ids and text_config says {rows}; they differ"
@@ -179,7 +192,7 @@ def _text_tower(settings: Mapping[str, Any], tokenizer: BPETokenizer) -> TowerCo
 
 def _image_tower(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> TowerConfig:
     """Returns the picture tower: a class token, one position per patch, a normalisation before the first block."""
-    side, patch = _number(settings, "image_size"), _number(settings, "patch_size")
+    side, patch = number(settings, "image_size"), number(settings, "patch_size")
     if settings["num_channels"] != 3:
         raise InvalidCheckpoint(f"vision_config has num_channels {settings['num_channels']}; pictures here have 3")
     preprocessor = ImagePreprocessor(
@@ -201,10 +214,10 @@ def _image_tower(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> To
 def _sizes(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what both towers have."""
     return {
-        "width": _number(settings, "hidden_size"),
-        "depth": _number(settings, "num_hidden_layers"),
-        "heads": _number(settings, "num_attention_heads"),
-        "mlp_width": _number(settings, "intermediate_size"),
+        "width": number(settings, "hidden_size"),
+        "depth": number(settings, "num_hidden_layers"),
+        "heads": number(settings, "num_attention_heads"),
+        "mlp_width": number(settings, "intermediate_size"),
         "activation": settings["hidden_act"],
     }
 
@@ -292,7 +305,7 @@ def weight_files(folder: Path) -> list[Path]:
     raise InvalidCheckpoint(f"{folder} holds no model.safetensors; download the weights too")
 
 
-def _read(files: list[Path]) -> dict[str, Tensor]:
+def read_tensors(files: Sequence[Path]) -> dict[str, Tensor]:
     """Returns all tensors in several files."""
     found: dict[str, Tensor] = {}
     for path in files:
@@ -338,14 +351,14 @@ class Weights:
 def _state(weights: Weights, text: Mapping[str, Any], image: Mapping[str, Any], projection: int) -> dict[str, Tensor]:
     """Returns the weights by our names."""
     state = {"log_scales.image-text": weights.take("logit_scale")}
-    words, patch = _number(text, "hidden_size"), _number(image, "patch_size")
-    cells, wide = (_number(image, "image_size") // patch) ** 2, _number(image, "hidden_size")
+    words, patch = number(text, "hidden_size"), number(image, "patch_size")
+    cells, wide = (number(image, "image_size") // patch) ** 2, number(image, "hidden_size")
     start = "text_model.embeddings."
     state["encoders.text.stem.table.weight"] = weights.take(
-        f"{start}token_embedding.weight", _number(text, "vocab_size"), words
+        f"{start}token_embedding.weight", number(text, "vocab_size"), words
     )
     state["encoders.text.positions.axes.0"] = weights.take(
-        f"{start}position_embedding.weight", _number(text, PLACES), words
+        f"{start}position_embedding.weight", number(text, PLACES), words
     )
     start = "vision_model.embeddings."
     cut = weights.take(f"{start}patch_embedding.weight", wide, 3, patch, patch)
@@ -362,8 +375,8 @@ def _state(weights: Weights, text: Mapping[str, Any], image: Mapping[str, Any], 
         for published, name in norms:
             for part in ("weight", "bias"):
                 state[f"encoders.{ours}.{name}.{part}"] = weights.take(f"{theirs}.{published}.{part}", size)
-        inner = _number(settings, "intermediate_size")
-        for layer in range(_number(settings, "num_hidden_layers")):
+        inner = number(settings, "intermediate_size")
+        for layer in range(number(settings, "num_hidden_layers")):
             block = _block(weights, f"{theirs}.encoder.layers.{layer}", size, inner)
             state |= {f"encoders.{ours}.blocks.{layer}.{name}": value for name, value in block.items()}
         head = "text_projection" if ours == "text" else "visual_projection"

@@ -32,6 +32,9 @@ def command(
     precision: Annotated[
         str | None, typer.Option(help="Of the computation, such as fp32 or bf16; default: the model's own choice.")
     ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Numbers kept of each vector; for models trained with matryoshka.")
+    ] = None,
     json: bool = JSON,
 ) -> None:
     """Turn files and words into unit vectors of one space; what cannot be read is reported, the rest is done."""
@@ -46,7 +49,7 @@ def command(
     failed = []
     with Vectors(out) as vectors, bar("embedding") as progress, ExitStack() as archives:
         named = _Named(inputs, archives)
-        for done, one in enumerate(stream(loaded, named, precision), 1):
+        for done, one in enumerate(stream(loaded, named, precision, width), 1):
             name = named.names.pop(0)
             if one.vector is None:
                 failed.append({"source": name, "reason": one.error})

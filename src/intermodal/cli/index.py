@@ -12,10 +12,15 @@ def command(
     library: Annotated[Path, typer.Argument(help="Folder of the library; made if absent.")],
     sources: Annotated[list[str], typer.Argument(help="Files, folders or globs.")],
     model: Annotated[str, typer.Option(help="Folder of a saved model, or a shipped one's name.")] = "diorama",
+    width: Annotated[
+        int | None,
+        typer.Option(help="Numbers kept of each vector, in a new library; for models trained with matryoshka."),
+    ] = None,
     json: bool = JSON,
 ) -> None:
     """Add files to a library; what is already in it is skipped, so a run that was killed goes on where it was."""
     from intermodal import runtime
+    from intermodal.errors import InvalidValue
     from intermodal.library.library import Library
     from intermodal.saving import load_model
 
@@ -24,8 +29,13 @@ def command(
     store = (
         Library.open(library, loaded)
         if library.exists() and any(library.iterdir())
-        else Library.create(library, loaded)
+        else Library.create(library, loaded, width=width)
     )
+    if width not in (None, store.width):
+        raise InvalidValue(
+            f"the library {library} keeps {store.width or 'all'} numbers of each vector, and --width says {width}; "
+            "leave it out, or make a new library"
+        )
     with bar("indexing") as progress:
         added = store.add(*sources, progress=progress.update)
     for source, reason in added.failed[:20]:

@@ -143,7 +143,9 @@ def ahead(pool: ThreadPoolExecutor, work: Callable[[In], Out], given: Iterable[I
             each.cancel()
 
 
-def stream(model: Embeds, sources: Iterable[Source], precision: str | None = None) -> Iterator[Embedded]:
+def stream(
+    model: Embeds, sources: Iterable[Source], precision: str | None = None, width: int | None = None
+) -> Iterator[Embedded]:
     """Gives what becomes of each source, in the order given; a bad one says why and the others go on.
 
     Sources are taken as they are needed and nothing is kept, so their number does not matter. JPEG files are decoded
@@ -153,8 +155,9 @@ def stream(model: Embeds, sources: Iterable[Source], precision: str | None = Non
         model: makes the vectors.
         sources: paths, bytes, members of archives and items, mixed at will.
         precision: of the computation, where the model lets it be chosen.
+        width: only the first so many numbers of each vector are kept; see ``unit_rows``.
     """
-    worker = Worker(model, precision)
+    worker = Worker(model, precision, width)
     with crew(model) as pool:
         for done in ahead(pool, worker, _chunks(sources), min(torch.get_num_threads(), WORKERS_MAX) + 1):
             yield from done
@@ -184,16 +187,17 @@ class Worker:
     Of any other model nothing is known, so it is asked by one thread at a time.
     """
 
-    def __init__(self, model: Embeds, precision: str | None = None) -> None:
+    def __init__(self, model: Embeds, precision: str | None = None, width: int | None = None) -> None:
         """Keeps the model, ready to compute.
 
         Args:
             model: makes the vectors.
             precision: of the computation, where the model lets it be chosen.
+            width: only the first so many numbers of each vector are kept; see ``unit_rows``.
         """
         self._shared = isinstance(model, torch.nn.Module)
         self._model, self._options = model, {} if precision is None else {"precision": precision}
-        self._least = picture_size(model)
+        self._least, self._width = picture_size(model), width
         self._alone, self._fresh = threading.Lock(), True
 
     def __call__(self, sources: Sequence[Source]) -> list[Embedded]:
@@ -254,7 +258,7 @@ class Worker:
 
     def _vectors(self, items: list[Item]) -> list[Float[np.ndarray, " D"] | str]:
         try:
-            return list(unit_rows(self._model.embed(items, **self._options), len(items)))
+            return list(unit_rows(self._model.embed(items, **self._options), len(items), self._width))
         except (IntermodalError, ValueError, RuntimeError) as error:
             if len(items) == 1:
                 return [reason(error)]
@@ -268,17 +272,27 @@ def picture_size(model: Any) -> tuple[int, int] | None:
     return (max(h for h, _ in sizes), max(w for _, w in sizes)) if sizes else None
 
 
-def unit_rows(vectors: Any, count: int) -> Float[np.ndarray, "N D"]:
+def unit_rows(vectors: Any, count: int, width: int | None = None) -> Float[np.ndarray, "N D"]:
     """Returns vectors as float32 of unit length.
 
+    Args:
+        vectors: ``(N, D)``, of torch or NumPy.
+        count: how many there should be.
+        width: only the first so many numbers of each, of unit length again; None for all. Little is lost where the
+            model was trained for it (``matryoshka`` of ``systems/clip.py``), much elsewhere.
+
     Raises:
-        InvalidValue: they are not ``count`` finite vectors that have a direction.
+        InvalidValue: they are not ``count`` finite vectors that have a direction, or shorter than ``width``.
     """
     if hasattr(vectors, "detach"):
         vectors = vectors.detach().to("cpu").float().numpy()
     rows = np.asarray(vectors, dtype=np.float32)
     if rows.ndim != 2 or len(rows) != count or not rows.size:
         raise InvalidValue(f"vectors of the shape {rows.shape} were given for {count} items; expected (N, D)")
+    if width is not None:
+        if not 1 <= width <= rows.shape[1]:
+            raise InvalidValue(f"width is {width}, and the vectors have {rows.shape[1]} numbers; give at most that")
+        rows = rows[:, :width]
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     if not np.isfinite(rows).all() or not (lengths > 1e-6).all():
         raise InvalidValue("a vector has no direction: it is zero or not finite")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from intermodal.errors import StoreError
+from intermodal.errors import InvalidValue, StoreError
 from intermodal.library.durable import DAMAGED, write_durably
 from intermodal.library.sources import HEADER
 from intermodal.library.windows import Windows
@@ -17,20 +17,28 @@ DERIVED = "derived"
 """The folder of files that can be made again."""
 
 
-def make(folder: Path, model: object, windows: Windows) -> None:
+def make(folder: Path, model: object, windows: Windows, width: int | None = None) -> None:
     """Makes a folder a library.
 
+    Args:
+        folder: made if absent.
+        model: makes the vectors.
+        windows: how long media are cut.
+        width: only the first so many numbers of each vector are kept; None for all.
+
     Raises:
-        StoreError: it holds something.
+        InvalidValue: the width is below 1.
+        StoreError: the folder holds something.
     """
+    if width is not None and width < 1:
+        raise InvalidValue(f"width is {width}; give at least 1, or nothing for whole vectors")
     if folder.exists() and (not folder.is_dir() or any(not name.startswith(".") for name in os.listdir(folder))):
         what = "a library; use Library.open" if (folder / HEADER).exists() else "something else; give a new folder"
         raise StoreError(f"{str(folder)!r} holds {what}")
     folder.mkdir(parents=True, exist_ok=True)
     made_by = {"name": said(model, "name"), "identity": identity(model)}
-    write_durably(
-        folder / HEADER, json.dumps({"format": FORMAT, "model": made_by, "windows": asdict(windows)}, indent=1)
-    )
+    told = {"format": FORMAT, "model": made_by, "windows": asdict(windows)}
+    write_durably(folder / HEADER, json.dumps(told if width is None else {**told, "width": width}, indent=1))
 
 
 def said(model: object, attribute: str) -> str:

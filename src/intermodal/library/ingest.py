@@ -69,15 +69,16 @@ class Watch:
 class Ingest:
     """One run of ``add``."""
 
-    def __init__(self, store: Store, model: Embeds, watch: Watch) -> None:
+    def __init__(self, store: Store, model: Embeds, watch: Watch, width: int | None = None) -> None:
         """Reads what the store has.
 
         Args:
             store: where rows go.
             model: makes the vectors.
             watch: who is told.
+            width: only the first so many numbers of each vector are kept; None for all.
         """
-        self._store, self._model, self._watch = store, model, watch
+        self._store, self._model, self._watch, self._width = store, model, watch, width
         self.known = Known(store)
         self._began = self._committed_at = time.monotonic()
         self._added = self._skipped = self._done = self._replaced = 0
@@ -87,7 +88,7 @@ class Ingest:
     def run(self, sources: Iterable[Source], reader: Reader) -> Added:
         """Adds all sources and returns what was done."""
         threads = min(torch.get_num_threads(), WORKERS_MAX)
-        worker = Worker(self._model)
+        worker = Worker(self._model, width=self._width)
 
         def embed(batch: Batch) -> tuple[Batch, list[Float[np.ndarray, " D"] | str]]:
             return batch, worker.vectors([ready.piece.item for _, ready in batch])

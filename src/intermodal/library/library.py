@@ -82,6 +82,7 @@ class Library:
         self.windows = Windows(**told["windows"])
         self.model_name = str(told["model"]["name"])
         self._made_by = str(told["model"]["identity"])
+        self.width: int | None = told.get("width")
         self.model = model
         self._memory_bytes = memory_bytes
         self._store = LanceStore(path)
@@ -98,6 +99,7 @@ class Library:
         windows: Windows | None = None,
         memory_bytes: int = MEMORY_BYTES,
         replace: bool = False,
+        width: int | None = None,
     ) -> Self:
         """Returns a new, empty library.
 
@@ -107,14 +109,17 @@ class Library:
             windows: how long sound, video and text are cut, for good; see ``Windows``.
             memory_bytes: see ``open``.
             replace: remove the library that is there.
+            width: keep only the first so many numbers of each vector, of unit length again, for good: as much less
+                room and time. For models that were trained for it: ``matryoshka`` of ``systems/clip.py``.
 
         Raises:
+            InvalidValue: the width is below 1.
             StoreError: the folder holds something.
         """
         folder = Path(os.path.abspath(path))
         if replace and (folder / HEADER).exists():
             header.remove(folder)
-        header.make(folder, model, windows or Windows())
+        header.make(folder, model, windows or Windows(), width)
         return cls(folder, model, memory_bytes)
 
     @classmethod
@@ -186,7 +191,7 @@ class Library:
             raise StoreError(f"the library {str(self.path)!r} was opened without a model; give one to Library.open")
         check(sources)
         watch = Watch(progress, committed, 0 if progress is None else count(sources))
-        ingest = Ingest(self._store, self.model, watch)
+        ingest = Ingest(self._store, self.model, watch, self.width)
         with tempfile.TemporaryDirectory(prefix="intermodal-") as folder:
             reader = Reader(ingest.known, self.windows, Path(folder), keep_media, picture_size(self.model))
             done = ingest.run(walk(sources, metadata or {}), reader)
@@ -365,12 +370,12 @@ class Library:
             vector = query.detach().cpu().numpy() if hasattr(query, "detach") else np.asarray(query)
             if vector.ndim != 1 or vector.dtype.kind not in "fiu":
                 raise InvalidValue(f"the query is {type(query).__name__}; give an item, a hit or a vector of numbers")
-            return unit_rows(vector[None], 1)[0], ""
+            return unit_rows(vector[None], 1, self.width)[0], ""
         if self.model is None:
             raise StoreError(
                 f"the library {str(self.path)!r} was opened without a model; search by vectors, or give one"
             )
-        return unit_rows(self.model.embed([query]), 1)[0], modality
+        return unit_rows(self.model.embed([query]), 1, self.width)[0], modality
 
     def _row(self, id: str, columns: list[str]) -> dict[str, Any]:
         """Returns columns of one item."""

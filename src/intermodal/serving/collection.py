@@ -20,6 +20,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from jaxtyping import Float32
 
+from intermodal.data.stream import unit_rows
 from intermodal.errors import IntermodalError, InvalidValue, StoreError
 from intermodal.library.durable import write_durably
 from intermodal.library.hits import Hit
@@ -127,6 +128,7 @@ class Collection:
         """
         known = isinstance(query, Hit)
         rows = await self.engine.embed(self.name, [other] if known else [other, query])
+        rows = unit_rows(rows, len(rows), self.library.width)
         first = await self.run(self.library.vector, query.id) if known else rows[1]
         both = rows[0] + first
         result: Float32[np.ndarray, " D"] = (both / max(float(np.linalg.norm(both)), 1e-12)).astype(np.float32)

@@ -21,6 +21,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import Field
 
+from intermodal.data.stream import unit_rows
+from intermodal.errors import InvalidValue
 from intermodal.sampling.autoregressive import Sampling
 from intermodal.serving import media
 from intermodal.serving.engine import Engine, Made, direction
@@ -132,15 +134,15 @@ def shortened(rows: np.ndarray, dimensions: int) -> np.ndarray:
     """Returns the first numbers of each vector, of unit length again.
 
     Raises:
-        Refused: the vectors have not so many.
+        Refused: the vectors have not so many, or these have no direction.
     """
     width = rows.shape[1]
     if dimensions > width:
         raise Refused(400, f"dimensions is {dimensions}; this model has {width}", "invalid_value", "dimensions")
-    cut = rows[:, :dimensions]
-    length = np.linalg.norm(cut, axis=1, keepdims=True)
-    result: np.ndarray = (cut / np.maximum(length, 1e-12)).astype(np.float32)
-    return result
+    try:
+        return unit_rows(rows, len(rows), dimensions)
+    except InvalidValue as error:
+        raise Refused(400, str(error), "invalid_value", "dimensions") from error
 
 
 def _base64(row: np.ndarray) -> str:

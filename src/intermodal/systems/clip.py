@@ -6,8 +6,9 @@
 
 Follows: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv 2103.00020,
 figure 3; binding modalities that never met through a third as in ImageBind, arXiv 2305.05665; the sigmoid form of
-SigLIP, arXiv 2303.15343. Changed: a temperature per pair of fields, since pairs share different amounts of what there
-is to tell; equal texts in a batch count as positives of each other. Gathering over processes is the training loop's.
+SigLIP, arXiv 2303.15343; vectors that can be cut as in Matryoshka learning, arXiv 2205.13147, eq. 1, all lengths alike.
+Changed: a temperature per pair of fields, since pairs share different amounts of what there is to tell; equal texts in
+a batch count as positives of each other. Gathering over processes is the training loop's.
 """
 
 import math
@@ -45,6 +46,8 @@ class Config:
         temperature: where the learned temperatures start, above 0.
         equal_texts: rows of a batch whose text is the same, token by token, count as positives of each other, in every
             pair of fields.
+        matryoshka: widths below D, such as ``(32, 64)``. The first so many numbers of each vector, of unit length
+            again, have a loss of their own, so that vectors can be cut to these widths; empty for none.
     """
 
     towers: Mapping[str, TowerConfig] = field(default_factory=dict)
@@ -53,6 +56,7 @@ class Config:
     objective: str = "info_nce"
     temperature: float = 0.07
     equal_texts: bool = True
+    matryoshka: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks every field that a user can get wrong."""
@@ -62,6 +66,11 @@ class Config:
             raise UnknownName("objective of clip", self.objective, OBJECTIVES)
         if self.temperature <= 0 or self.width < 1:
             raise InvalidValue(f"temperature {self.temperature} and width {self.width} must both be above 0")
+        if len(set(self.matryoshka)) < len(self.matryoshka) or not all(0 < w < self.width for w in self.matryoshka):
+            raise InvalidValue(
+                f"matryoshka is {self.matryoshka}; give different widths from 1 to {self.width - 1}: vectors have "
+                f"{self.width} numbers"
+            )
         self.trained_pairs()
 
     def trained_pairs(self) -> tuple[tuple[str, str], ...]:
@@ -128,7 +137,11 @@ class Clip(nn.Module):
         return rows.new_zeros(len(batch), rows.shape[1]).masked_scatter(present[:, None], rows)
 
     def losses(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
-        """Returns one contrastive loss per trained pair that meets in two rows or more, divided by how many do."""
+        """Returns one contrastive loss per trained pair that meets in two rows or more, divided by how many do.
+
+        ``text-image`` is that of whole vectors; for each width of ``matryoshka`` there is another, ``text-image.32``,
+        and all are divided by how many these are.
+        """
         return self.losses_of(self.represent(batch))
 
     def represent(self, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
@@ -161,7 +174,11 @@ class Clip(nn.Module):
         for (a, b), both in meeting.items():
             name = f"{a}-{b}"
             mine, theirs = (rows[x] if bool(both.all()) else rows[x][both] for x in (a, b))
-            result[name] = self._loss(name, mine, theirs, _groups(rows, both)) / len(meeting)
+            groups, share = _groups(rows, both), len(meeting) * (1 + len(self.config.matryoshka))
+            result[name] = self._loss(name, mine, theirs, groups) / share
+            for width in self.config.matryoshka:
+                left, right = (F.normalize(x[:, :width], dim=-1) for x in (mine, theirs))
+                result[f"{name}.{width}"] = self._loss(name, left, right, groups) / share
         return result
 
     def _loss(self, name: str, a: Tensor, b: Tensor, groups: Tensor | None) -> Tensor:
@@ -186,7 +203,12 @@ class Clip(nn.Module):
 
     @torch.no_grad()
     def embed(
-        self, items: Sequence[Item], fields: str | None = None, batch_size: int = 64, precision: str | None = None
+        self,
+        items: Sequence[Item],
+        fields: str | None = None,
+        batch_size: int = 64,
+        precision: str | None = None,
+        width: int | None = None,
     ) -> Float[Tensor, "N D"]:
         """Returns one unit vector per item, in the order given, modalities mixed at will.
 
@@ -195,11 +217,15 @@ class Clip(nn.Module):
             fields: the field whose tower reads them all; default: by each item's modality, the first tower for it.
             batch_size: items prepared together, of symbols 16 times as many; does not change the result.
             precision: fp32, bf16 or int8; default: that of the model, else what ``runtime.embedding_precision`` says.
+            width: only the first so many numbers of each vector, of unit length again; see ``Config.matryoshka``.
 
         Raises:
             Unsupported: an item's modality has no tower, or the device cannot compute in that precision.
             UnknownName: there is no tower of the name ``fields``.
+            InvalidValue: the vectors have not so many numbers as ``width``.
         """
+        if width is not None and not 1 <= width <= self.config.width:
+            raise InvalidValue(f"width is {width}, and the vectors have {self.config.width} numbers; give at most that")
         if fields is not None and fields not in self.config.towers:
             raise UnknownName("tower", fields, self.config.towers)
         where: dict[str, list[int]] = {}
@@ -220,7 +246,7 @@ class Clip(nn.Module):
                 result[part] = F.normalize(F.normalize(rows, dim=-1) - centre, dim=-1)
         if training:
             self.train()
-        return result
+        return result if width is None else F.normalize(result[:, :width], dim=-1)
 
     def score(self, a: Sequence[Item], b: Sequence[Item]) -> Float[Tensor, "A B"]:
         """Returns the cosine of every pair; higher fits better."""
