@@ -28,8 +28,8 @@ from intermodal.errors import InvalidCheckpoint, InvalidValue, MissingExtra, Unk
 
 FORMAT = 1
 HUB = "hub:"
-FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.md"]
-"""What is fetched of a model: nothing that holds code or is pickled."""
+FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.md", "encoders/*.onnx"]
+"""What is fetched of a model: nothing that holds code or is pickled. Of ONNX files those that a model is joined of."""
 
 _LOG = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "weights"
@@ -126,7 +126,7 @@ def load_model(name: str | Path, device: str | None = None, precision: str | Non
     where = runtime.device(device)
     runtime.embedding_precision(precision, where, 0)  # refuses a wrong one before anything is read
     folder = folder_of(name)
-    header = _header(folder)
+    header = header_of(folder)
     if "system" not in header:
         model = _published(folder, str(header["model_type"]))
     else:
@@ -228,7 +228,7 @@ def saved_config(name: str | Path) -> Any:
         InvalidCheckpoint: the folder holds no model of this package.
     """
     folder = folder_of(name)
-    header = _header(folder)
+    header = header_of(folder)
     if "system" not in header:
         raise InvalidCheckpoint(f"{folder} holds published weights; a part is taken from a model saved by this package")
     return config.from_dict(catalog.module("systems", str(header["system"])).Config, header["config"])
@@ -302,7 +302,7 @@ def _published(folder: Path, kind: str) -> Any:
     return catalog.module("adapters", kind).load(folder)
 
 
-def _header(folder: Path) -> Mapping[str, Any]:
+def header_of(folder: Path) -> Mapping[str, Any]:
     """Returns what ``config.json`` says: of our own, at least a system and its config; of others', their model type."""
     try:
         header = json.loads((folder / "config.json").read_text())
