@@ -139,8 +139,8 @@ def _preparing(tower: Tower, prepared: Mapping[str, Any]) -> list[str]:
             f"{2 * one.hop}, ... (silence beyond the ends); their power under {one.mels} triangular filters on "
             "Slaney's mel scale from 0 Hz to half the rate, the weights of each adding up to 1; the root of that, "
             "scaled so that a full-scale sine has 1 at its peak; (ln(x + 0.00001) + 7.6) / 2.4. `values` is (batch, "
-            f"channels, mels, frames), frames a multiple of {one.patch_frames}, filled with {SILENCE:.6f}; `mask` says of "
-            f"each {one.patch_frames} frames whether the sound reaches into them.",
+            f"channels, mels, frames), frames a multiple of {one.patch_frames}, filled with {SILENCE:.6f}; `mask` says "
+            f"of each {one.patch_frames} frames whether the sound reaches into them.",
         ]
     if isinstance(one, TimeSeriesPreprocessor):
         names = f" in this order: {', '.join(one.names)}" if one.names else ", those that a series lacks as zeros"
