@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from intermodal.adapters._onnx import export
     from intermodal.adapters.compound import Compound
     from intermodal.adapters.connected import connect
     from intermodal.diorama.source import Diorama
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from intermodal.modalities.text import Text
     from intermodal.modalities.timeseries import TimeSeries
     from intermodal.modalities.video import Video
+    from intermodal.publishing import push
     from intermodal.saving import load_model as load
     from intermodal.saving import save_model as save
     from intermodal.serving.client import Client
@@ -62,8 +64,10 @@ _HOMES: dict[str, tuple[str, str]] = {
     "TimeSeries": ("modalities.timeseries", "TimeSeries"),
     "Video": ("modalities.video", "Video"),
     "connect": ("adapters.connected", "connect"),
+    "export": ("adapters._onnx", "export"),
     "load": ("saving", "load_model"),
     "open_item": ("items", "open_item"),
+    "push": ("publishing", "push"),
     "save": ("saving", "save_model"),
     **{name: ("errors", name) for name in _ERRORS},
 }
@@ -92,8 +96,10 @@ __all__ = [
     "Unsupported",
     "Video",
     "connect",
+    "export",
     "load",
     "open_item",
+    "push",
     "save",
 ]
 

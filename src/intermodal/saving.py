@@ -30,8 +30,8 @@ FORMAT = 1
 HUB = "hub:"
 OPEN_CLIP, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 """What a folder in open_clip's layout holds in place of, or beside, files of the usual names."""
-FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.md"]
-"""What is fetched of a model: nothing that holds code or is pickled."""
+FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.md", "encoders/*.onnx"]
+"""What is fetched of a model: nothing that holds code or is pickled. Of ONNX files those that a model is joined of."""
 
 _LOG = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "weights"
@@ -128,7 +128,7 @@ def load_model(name: str | Path, device: str | None = None, precision: str | Non
     where = runtime.device(device)
     runtime.embedding_precision(precision, where, 0)  # refuses a wrong one before anything is read
     folder = folder_of(name)
-    header = _header(folder)
+    header = header_of(folder)
     if "system" not in header:
         model = _published(folder, str(header["model_type"]))
     else:
@@ -262,7 +262,7 @@ def saved_config(name: str | Path) -> Any:
         InvalidCheckpoint: the folder holds no model of this package.
     """
     folder = folder_of(name)
-    header = _header(folder)
+    header = header_of(folder)
     if "system" not in header:
         raise InvalidCheckpoint(f"{folder} holds published weights; a part is taken from a model saved by this package")
     return config.from_dict(catalog.module("systems", str(header["system"])).Config, header["config"])
@@ -348,7 +348,7 @@ def _is_open_clip(folder: Path) -> bool:
     return not known or not any((folder / f"model.safetensors{end}").exists() for end in ("", ".index.json"))
 
 
-def _header(folder: Path) -> Mapping[str, Any]:
+def header_of(folder: Path) -> Mapping[str, Any]:
     """Returns what ``config.json`` says: of our own, at least a system and its config; of others', their model type."""
     if _is_open_clip(folder):
         return {"model_type": "open_clip"}

@@ -35,7 +35,7 @@ FOLDERS = (
 )
 """The import order: a folder imports only from folders before it, and from the contracts."""
 
-SHARED = ("config", "saving", "items", "translation")
+SHARED = ("config", "saving", "publishing", "items", "translation")
 """Root files that the parts above the systems know nothing of, and everything after the systems may use."""
 
 ROOT_FILES = ("__init__", "__main__", "testing", *CONTRACTS, *SHARED)
@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "__main__": (*CONTRACTS, "cli", "__init__"),
     "config": CONTRACTS,
     "saving": (*CONTRACTS, "config"),
+    "publishing": (*CONTRACTS, "config", "saving"),
     "items": (*CONTRACTS, "media"),
     "translation": CONTRACTS,
     "testing": (*CONTRACTS, "config", "saving", *FOLDERS[: FOLDERS.index("systems")]),

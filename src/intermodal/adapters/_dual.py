@@ -72,6 +72,10 @@ class Dual(shared.Published):
             raise Unsupported(f"this model has no tower for {modality}; it reads {', '.join(sorted(self._readings))}")
         return modality
 
+    def reading(self, field: str) -> Reading:
+        """Returns how a field is read."""
+        return self._readings[self.field_of(field)]
+
     @torch.no_grad()
     def embed(
         self, items: Sequence[Item], fields: str | None = None, batch_size: int = 16, precision: str | None = None

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from intermodal import saving
-from intermodal.adapters import _tokens, _transformers
+from intermodal.adapters import _beside, _transformers
 from intermodal.data.features import Features
 from intermodal.decoders.projection import Said
 from intermodal.errors import InvalidCheckpoint, InvalidValue, MissingExtra, UnknownName, Unsupported
@@ -33,6 +33,9 @@ Says = Callable[[Sequence[Item]], Encoded | Said]
 Function = Callable[[Sequence[Item]], Any]
 """A person's own: items -> vectors ``(N, D)``, or ``Said``, which holds tokens too."""
 
+
+RECORD = "intermodal"
+"""Key in an ONNX file's metadata, of a JSON object that says how items are prepared: see ``_onnx.py``."""
 
 AS_IT_IS = (2**31, 2**31)
 """A size that no picture has, so that none is decoded smaller than it is."""
@@ -198,8 +201,9 @@ def of_onnx(path: str | Path) -> Frozen:
     """Returns the encoder in an ONNX file: of pictures ``(N, 3, H, W)``, or of texts by ``input_ids``.
 
     How items are prepared stands beside it, as with published weights: ``preprocessor_config.json``, or
-    ``tokenizer.json``. Of its outputs the first is read: vectors ``(N, D)``, tokens ``(N, T, D)`` or a grid
-    ``(N, D, H, W)``; the mean of the last two stands for the whole.
+    ``tokenizer.json``. A file that this package wrote says it itself, of any modality. Of its outputs the first is
+    read: vectors ``(N, D)``, tokens ``(N, T, D)`` or a grid ``(N, D, H, W)``; the mean of the last two stands for the
+    whole.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -215,15 +219,15 @@ def of_onnx(path: str | Path) -> Frozen:
         reason = " ".join(str(error).split())[:300]
         raise InvalidCheckpoint(f"{file} cannot be read as an ONNX file: {reason}") from error
     inputs = {one.name: one.shape for one in session.get_inputs()}
-    prepare = _prepared(file, inputs)
+    prepare = _beside.load(file, inputs, session.get_modelmeta().custom_metadata_map.get(RECORD, "{}"))
     lock = threading.Lock()
 
     def says(items: Sequence[Item]) -> Encoded | Said:
         batch = prepare(items)
-        named = {"input_ids": batch.values, "attention_mask": batch.mask.long()}
+        named = {"input_ids": batch.values, "attention_mask": batch.mask.long(), "mask": batch.mask}
         named["token_type_ids"] = torch.zeros_like(named["attention_mask"])
         if "input_ids" not in inputs:
-            named = {next(iter(inputs)): batch.values}
+            named[next(iter(inputs))] = batch.values
         with lock:
             first = session.run(None, {name: named[name].numpy() for name in inputs})[0]
         return _said(torch.from_numpy(np.asarray(first)).float(), batch)
@@ -235,29 +239,6 @@ def of_onnx(path: str | Path) -> Frozen:
 
     record = {"kind": "onnx", "file": file.name}
     return Frozen(prepare.modality, says, file.name, saving.fingerprint([file]), record, keep)
-
-
-def _prepared(file: Path, inputs: Mapping[str, Sequence[Any]]) -> Any:
-    """Returns how items are prepared for a network with these inputs.
-
-    Raises:
-        InvalidCheckpoint: it reads neither pictures nor texts, or nothing says how they are prepared.
-    """
-    shapes = list(inputs.values())
-    if "input_ids" in inputs and set(inputs) <= {"input_ids", "attention_mask", "token_type_ids"}:
-        return _tokens.Texts(_tokens.load(file.parent, "PreTrainedTokenizerFast", 2**31), 512)
-    if len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][1] == 3:
-        if not (file.parent / "preprocessor_config.json").exists():
-            raise InvalidCheckpoint(
-                f"nothing beside {file} says how pictures are prepared; put the preprocessor_config.json of its model "
-                "there"
-            )
-        side = shapes[0][2] if isinstance(shapes[0][2], int) else 224
-        return _transformers.pictures(file.parent, side)
-    raise InvalidCheckpoint(
-        f"{file} has the inputs {', '.join(f'{name} {list(shape)}' for name, shape in inputs.items())}; read are "
-        "pictures (N, 3, H, W), and texts by input_ids and attention_mask: give any other as a Python function"
-    )
 
 
 def _said(first: Tensor, batch: Batch) -> Said:

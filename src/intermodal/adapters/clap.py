@@ -79,5 +79,5 @@ def load(folder: Path) -> Dual:
 
 def _heard(network: Any, batch: Batch) -> Any:
     """Returns the vectors of sounds, none of which is longer than the network reads."""
-    longer = torch.zeros(len(batch), 1, dtype=torch.bool, device=batch.values.device)
+    longer = torch.zeros(batch.values.shape[0], 1, dtype=torch.bool, device=batch.values.device)
     return network.get_audio_features(batch.values, is_longer=longer)

@@ -9,7 +9,10 @@ import typer
 
 from intermodal.errors import IntermodalError
 
-VERBS = ("demo", "train", "connect", "evaluate", "embed", "index", "search", "translate", "ask", "serve", "list")
+VERBS = (
+    *("demo", "train", "connect", "evaluate", "embed", "index", "search", "translate", "ask", "serve"),
+    *("export", "push", "list"),
+)
 """In the order in which a new user meets them; ``cli/<verb>.py`` holds each as ``command`` (list: ``listing.py``)."""
 
 INTERRUPTED = 130

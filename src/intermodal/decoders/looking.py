@@ -64,7 +64,7 @@ class Eyes(nn.Module):
     def forward(self, pictures: Batch) -> Encoded:
         """Returns the tokens, and of each picture the first one; of an absent picture none is real."""
         x, grid = self.stem(pictures)
-        x = torch.cat((self.first_token.to(x.dtype).expand(len(x), 1, -1), x + self.places(grid)), dim=1)
+        x = torch.cat((self.first_token.to(x.dtype).expand(x.shape[0], 1, -1), x + self.places(grid)), dim=1)
         for block in self.blocks:
             x = block(x)
         x, there = self.norm(x), pictures.present[:, None]

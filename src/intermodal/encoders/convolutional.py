@@ -75,7 +75,7 @@ class ConvolutionalEncoder(nn.Module):
         """Returns tokens, mask and pooled vectors."""
         x = self.embed(patches(batch.values, self.first))
         grid = [n // p for n, p in zip(batch.values.shape[2:], self.patch, strict=True)]
-        coarse = batch.mask.reshape(len(batch), *grid)
+        coarse = batch.mask.reshape(x.shape[0], *grid)
         for stage, merge, stride in zip(self.stages, self.merges, self.strides, strict=True):
             for block in stage:  # type: ignore[attr-defined]
                 x = block(x, coarse)

@@ -74,7 +74,7 @@ class TransformerEncoder(nn.Module):
         if self.training and self.token_dropout:
             x, mask = kept(x, mask, self.token_dropout)
         if self.first_token is not None:
-            x = torch.cat((self.first_token.to(x.dtype).expand(len(x), 1, -1), x), dim=1)
+            x = torch.cat((self.first_token.to(x.dtype).expand(x.shape[0], 1, -1), x), dim=1)
             mask = torch.cat((mask.any(dim=1, keepdim=True), mask), dim=1)
         if self.norm_in is not None:
             x = self.norm_in(x)

@@ -41,10 +41,10 @@ class Pooling(nn.Module):
         if self.kind == "mean":
             return pool_mean(tokens, mask)
         if self.kind == "attention":
-            pooled: Tensor = self.attend(self.query.expand(len(tokens), -1, -1), mask, tokens)[:, 0]
+            pooled: Tensor = self.attend(self.query.expand(tokens.shape[0], -1, -1), mask, tokens)[:, 0]
         else:
             places = torch.arange(mask.shape[1], device=mask.device)
             last = (places * mask).amax(dim=1)
             index = last if self.kind == "last" else torch.zeros_like(last)
-            pooled = tokens[torch.arange(len(tokens), device=tokens.device), index]
+            pooled = tokens[torch.arange(tokens.shape[0], device=tokens.device), index]
         return pooled * mask.any(dim=1, keepdim=True)

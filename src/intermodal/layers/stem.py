@@ -115,7 +115,7 @@ class ConvolutionStem(nn.Module):
         x = self.embed(patches(batch.values, self.first))  # (B, *grid, C): channels last throughout
         tokens = tuple(n // p for n, p in zip(batch.values.shape[2:], self.patch, strict=True))
         x = convolved(
-            x, batch.mask.reshape(len(batch), *tokens), self.active, zip(self.norms, self.convolutions, strict=True)
+            x, batch.mask.reshape(x.shape[0], *tokens), self.active, zip(self.norms, self.convolutions, strict=True)
         )
         cut = patches(F.gelu(self.norm(x)).movedim(-1, 1), self.rest)
         return self.project(cut.flatten(1, -2)), tokens
