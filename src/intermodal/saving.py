@@ -1,6 +1,7 @@
 """Saved models: a folder with ``config.json``, ``model.safetensors`` and ``README.md``, the model card.
 
-A folder of published weights, whose ``config.json`` says its ``model_type``, is loaded too, by ``adapters/<type>.py``.
+A folder of published weights, whose ``config.json`` says its ``model_type``, is loaded too, by ``adapters/<type>.py``,
+and a published pipeline of several networks, which has a ``model_index.json``, by ``adapters/diffusers_pipeline.py``.
 
 Loading is strict: a missing or unexpected key, or a tensor of another shape, raises and lists all of them. Nothing is
 unpickled. A folder is written beside and then renamed, so that it is whole or absent.
@@ -13,7 +14,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from intermodal import catalog, config, runtime
-from intermodal.errors import InvalidCheckpoint, InvalidValue, MissingExtra, UnknownName, Unsupported
+from intermodal.errors import IntermodalError, InvalidCheckpoint, InvalidValue, MissingExtra, UnknownName, Unsupported
 
 FORMAT = 1
 HUB = "hub:"
-FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.md"]
-"""What is fetched of a model: nothing that holds code or is pickled."""
+PIPELINE = "model_index.json"
+"""What a published folder of several networks, each in a folder of its own, has in place of a ``config.json``."""
+
+SETTINGS = ["*.json", "*.txt", "*.model", "*.md"]
+"""What is fetched of a model beside its weights, ``*.safetensors``: nothing that holds code or is pickled."""
 
 _LOG = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "weights"
@@ -155,7 +159,7 @@ def folder_of(name: str | Path) -> Path:
     if str(name).startswith(HUB):
         return hub_folder(str(name))
     folder = Path(name)
-    if (folder / "config.json").exists():
+    if any((folder / name).exists() for name in ("config.json", PIPELINE)):
         return folder
     if folder.is_dir():
         raise InvalidCheckpoint(f"{folder} holds no config.json; give the folder of a saved model")
@@ -183,20 +187,24 @@ def hub_folder(name: str) -> Path:
     except ImportError as error:
         raise MissingExtra("huggingface_hub", "models", f"loading {name}") from error
 
-    def ask(here: bool) -> Path:
-        return Path(
-            hub.snapshot_download(repo, revision=revision or None, allow_patterns=FETCHED, local_files_only=here)
-        )
+    def ask(here: bool, patterns: list[str], commit: str = "") -> Path:
+        which = commit or revision or None
+        return Path(hub.snapshot_download(repo, revision=which, allow_patterns=patterns, local_files_only=here))
 
     try:
-        found = ask(True)
+        found = ask(True, SETTINGS)
         if not _lacking(found):
             return found
     except Exception:  # not in the cache; the library has several errors for that
         _LOG.debug("%s is not in the cache of the hub", name)
     _LOG.warning("fetching %s from the hub; it is kept in its cache", name)
     try:
-        found = ask(False)
+        found = ask(False, SETTINGS)
+        for patterns in _weights(found):
+            if _lacking(found):
+                found = ask(False, [*SETTINGS, *patterns], found.name)
+    except IntermodalError:
+        raise
     except Exception as error:  # whatever the network, the hub or the library raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InvalidCheckpoint(
@@ -211,8 +219,19 @@ def hub_folder(name: str) -> Path:
     return found
 
 
+def _weights(folder: Path) -> Iterator[list[str]]:
+    """Yields which weights to fetch of a model whose other files are here: of a pipeline one form of each, no more."""
+    if (folder / PIPELINE).exists():
+        yield from catalog.module("adapters", "diffusers_pipeline").wanted(folder)
+    else:
+        yield ["*.safetensors"]
+
+
 def _lacking(folder: Path) -> list[str]:
     """Returns which of the config and all weights a folder of the hub's cache does not hold."""
+    if (folder / PIPELINE).exists():
+        absent: list[str] = catalog.module("adapters", "diffusers_pipeline").lacking(folder)
+        return absent
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.exists():
@@ -304,6 +323,8 @@ def _published(folder: Path, kind: str) -> Any:
 
 def _header(folder: Path) -> Mapping[str, Any]:
     """Returns what ``config.json`` says: of our own, at least a system and its config; of others', their model type."""
+    if (folder / PIPELINE).exists():
+        return {"model_type": "diffusers_pipeline"}
     try:
         header = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
