@@ -115,8 +115,11 @@ def test_folders_that_cannot_be_followed_are_told(whole: Path, tmp_path: Path) -
     assert "diffusion_pytorch_model.bin, which is pickled and never opened" in published.refused(pickled)
 
 
-@pytest.mark.peer
-def test_without_the_library_the_message_says_what_to_install(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "diffusers", None)
+@pytest.mark.parametrize("absent", ["diffusers", "transformers"])
+def test_without_a_library_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(MissingExtra, match=r"pip install 'intermodal\[diffusers\]'"):
-        im.load(whole)
+        im.load(tmp_path)
