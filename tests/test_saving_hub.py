@@ -1,6 +1,8 @@
 """Names of the hub, from a cache in the layout that the hub's own library writes; nothing is fetched."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,84 @@ def test_without_the_library_the_message_says_what_to_install(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=r"intermodal\[models\]"):
         load_model("hub:someone/small")
+
+
+PARTS = {"unet": ["diffusers", "UNet2DConditionModel"], "scheduler": ["diffusers", "DDIMScheduler"]}
+PARTS |= {"text_encoder": ["transformers", "CLIPTextModel"], "safety_checker": [None, None]}
+
+
+def remote(folder: Path, *weights: str) -> Path:
+    """Writes what the hub has of a pipeline: its index, the settings of its parts, and files that stand for weights."""
+    for name, file in (("unet", "config"), ("text_encoder", "config"), ("scheduler", "scheduler_config")):
+        (folder / name).mkdir(parents=True)
+        (folder / name / f"{file}.json").write_text("{}")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline", **PARTS}))
+    for name in (*weights, "whole.safetensors", "unet/diffusion_pytorch_model.bin", "unet/mine.py", "unet/x.onnx"):
+        (folder / name).write_bytes(b"weights")
+    return folder
+
+
+def fetching(monkeypatch: pytest.MonkeyPatch, there: Path, here: Path) -> list[str]:
+    """Returns the list of what is fetched from ``there`` to ``here``, by the library's own way of taking patterns."""
+    hub: Any = pytest.importorskip("huggingface_hub")
+    fetched: list[str] = []
+
+    def download(repo: str, *, revision: str | None, allow_patterns: list[str], local_files_only: bool) -> str:
+        assert (repo, revision in (None, COMMIT)) == ("someone/painter", True)
+        names = [str(path.relative_to(there)) for path in sorted(there.rglob("*")) if path.is_file()]
+        chosen = list(hub.utils.filter_repo_objects(names, allow_patterns=allow_patterns))
+        for name in [] if local_files_only else chosen:
+            if not (here / name).exists():
+                (here / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(there / name, here / name)
+                fetched.append(name)
+        if not here.exists():
+            raise FileNotFoundError
+        return str(here)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    return fetched
+
+
+UNET, TEXT = "unet/diffusion_pytorch_model", "text_encoder/model"
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        # plain weights before half as large ones, and no copies of them
+        (
+            [f"{UNET}.safetensors", f"{UNET}.fp16.safetensors", f"{UNET}.non_ema.safetensors", f"{TEXT}.safetensors"],
+            [f"{UNET}.safetensors", f"{TEXT}.safetensors"],
+        ),
+        # half as large ones where there are no others
+        ([f"{UNET}.fp16.safetensors", f"{TEXT}.safetensors"], [f"{UNET}.fp16.safetensors", f"{TEXT}.safetensors"]),
+        (
+            [f"{UNET}-00001-of-00002.safetensors", f"{UNET}-00002-of-00002.safetensors", f"{TEXT}.safetensors"],
+            [f"{UNET}-00001-of-00002.safetensors", f"{UNET}-00002-of-00002.safetensors", f"{TEXT}.safetensors"],
+        ),
+    ],
+)
+def test_of_a_pipeline_one_form_of_the_weights_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[str], taken: list[str]
+) -> None:
+    source = remote(tmp_path / "there", *there)
+    if any("-of-" in name for name in there):
+        index = {"weight_map": {name: Path(name).name for name in there if name.startswith("unet")}}
+        (source / f"{UNET}.safetensors.index.json").write_text(json.dumps(index))
+    fetched = fetching(monkeypatch, source, tmp_path / COMMIT)
+    folder = folder_of("hub:someone/painter")
+    assert sorted(name for name in fetched if not name.endswith(".json")) == sorted(taken)
+    assert (folder / "scheduler" / "scheduler_config.json").exists()
+    fetched.clear()
+    assert folder_of("hub:someone/painter") == folder
+    assert fetched == []
+
+
+def test_a_pipeline_that_is_not_published_as_safetensors_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = fetching(monkeypatch, remote(tmp_path / "there", f"{TEXT}.safetensors"), tmp_path / COMMIT)
+    with pytest.raises(InvalidCheckpoint, match=r"cannot be fetched whole: it lacks unet/\*\.safetensors; either"):
+        folder_of("hub:someone/painter")
+    assert not [name for name in fetched if name.endswith((".bin", ".py", ".onnx"))]

@@ -1,6 +1,6 @@
 """Saved models to the hub: the files of one model and nothing else, with a card that says what it is.
 
-What is loaded by ``hub:owner/name`` is what this writes; see ``saving.hub_folder``. A folder goes up as one commit,
+What is loaded by ``hub:owner/name`` is what this writes; see ``fetching.hub_folder``. A folder goes up as one commit,
 whole or not at all, after it has been loaded here. Files of a former model of that name that this one does not have
 go away; whatever else somebody put there stays.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from intermodal import saving
+from intermodal import fetching, saving
 from intermodal.errors import InvalidCheckpoint, InvalidValue, MissingExtra
 from intermodal.types import Answers, Classifies, Embeds
 
@@ -143,7 +143,7 @@ def _own(model: str | Path) -> Path:
         InvalidValue: it is the hub's.
         InvalidCheckpoint: others published its weights, or it names models that lie elsewhere.
     """
-    if str(model).startswith(saving.HUB):
+    if str(model).startswith(fetching.HUB):
         raise InvalidValue(f"{model} is on the hub already; give the folder of a model that was saved here")
     folder = saving.folder_of(model)
     header = saving.header_of(folder)

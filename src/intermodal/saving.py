@@ -1,17 +1,16 @@
 """Saved models: a folder with ``config.json``, ``model.safetensors`` and ``README.md``, the model card.
 
-A folder of published weights, whose ``config.json`` says its ``model_type``, is loaded too, by ``adapters/<type>.py``.
+A folder of published weights, whose ``config.json`` says its ``model_type``, is loaded too, by ``adapters/<type>.py``,
+and a published pipeline of several networks, which has a ``model_index.json``, by ``adapters/diffusers_pipeline.py``.
 
 Loading is strict: a missing or unexpected key, or a tensor of another shape, raises and lists all of them. Nothing is
 unpickled. A folder is written beside and then renamed, so that it is whole or absent.
 """
 
 import hashlib
-import importlib
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -23,16 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from intermodal import catalog, config, runtime
-from intermodal.errors import InvalidCheckpoint, InvalidValue, MissingExtra, UnknownName, Unsupported
+from intermodal import catalog, config, fetching, runtime
+from intermodal.errors import InvalidCheckpoint, UnknownName, Unsupported
 
 FORMAT = 1
-HUB = "hub:"
-OPEN_CLIP, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-"""What a folder in open_clip's layout holds in place of, or beside, files of the usual names."""
-FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.md", "encoders/*.onnx"]
-"""What is fetched of a model: nothing that holds code or is pickled. Of ONNX files those that a model is joined of."""
-
 _LOG = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -136,7 +129,7 @@ def load_model(name: str | Path, device: str | None = None, precision: str | Non
         model.fingerprint = fingerprint([folder / "config.json", folder / "model.safetensors"])
     model.name = str(name) if folder.parent == SHIPPED else str(folder.resolve())
     model.figures = figures_of(folder)
-    if str(name).startswith(HUB):  # the very revision, so that whoever keeps the name gets the same model again
+    if str(name).startswith(fetching.HUB):  # the very revision, so that its name gives the same model again
         model.revision = folder.name
         model.name = f"{str(name).partition('@')[0]}@{folder.name}"
     if precision is not None:
@@ -154,104 +147,16 @@ def folder_of(name: str | Path) -> Path:
         InvalidCheckpoint: it holds no model, or what is on the hub is not here and cannot be fetched.
         MissingExtra: a name of the hub is given, and what fetches it is not installed.
     """
-    if str(name).startswith(HUB):
-        return hub_folder(str(name))
+    if str(name).startswith(fetching.HUB):
+        return fetching.hub_folder(str(name))
     folder = Path(name)
-    if (folder / "config.json").exists() or (folder / OPEN_CLIP).exists():
+    if any((folder / known).exists() for known in ("config.json", fetching.OPEN_CLIP, fetching.PIPELINE)):
         return folder
     if folder.is_dir():
         raise InvalidCheckpoint(f"{folder} holds no config.json; give the folder of a saved model")
     if str(name) not in shipped():
         raise UnknownName("folder of a saved model and no shipped model", str(name), shipped())
     return SHIPPED / str(name)
-
-
-def hub_folder(name: str) -> Path:
-    """Returns the folder of ``hub:owner/name`` in the cache of the hub; fetched only where it is not there whole.
-
-    ``hub:owner/name@revision`` names a branch, tag or commit; without one it is the main branch as it was first
-    fetched, so that a name means the same from run to run. Weights are safetensors alone; no code is fetched.
-
-    Raises:
-        InvalidValue: it is no such name.
-        MissingExtra: huggingface_hub is not installed.
-        InvalidCheckpoint: it is not here and cannot be fetched: no network, no such name, or no access.
-    """
-    repo, _, revision = name.removeprefix(HUB).partition("@")
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo) or ".." in name:
-        raise InvalidValue(f"{name!r} is no name of the hub; write hub:owner/name, or hub:owner/name@revision")
-    return snapshot(name, repo, revision, FETCHED, _lacking)
-
-
-def snapshot(
-    name: str,
-    repo: str,
-    revision: str,
-    patterns: Iterable[str],
-    lacking: Callable[[Path], list[str]],
-    kind: str = "model",
-    mark: Path | None = None,
-) -> Path:
-    """Returns the folder of some files of the hub, in its cache; fetched only where they are not there whole.
-
-    Args:
-        name: as it was asked for, for messages.
-        repo: owner/name.
-        revision: a branch, tag or commit; empty for the main branch.
-        patterns: of the files.
-        lacking: says which files a folder lacks.
-        kind: model or dataset.
-        mark: a file that stands while they are fetched; where it stands already, fetching was interrupted and goes on.
-
-    Raises:
-        MissingExtra: huggingface_hub is not installed.
-        InvalidCheckpoint: they are not here and cannot be fetched: no network, no such name, or no access.
-    """
-    try:
-        hub = importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise MissingExtra("huggingface_hub", "models", f"loading {name}") from error
-
-    def ask(here: bool) -> Path:
-        about = {"repo_type": kind, "revision": revision or None, "local_files_only": here}
-        return Path(hub.snapshot_download(repo, allow_patterns=list(patterns), **about))
-
-    try:
-        found = ask(True)
-        if not lacking(found) and not (mark and mark.exists()):
-            return found
-    except Exception:  # not in the cache; the library has several errors for that
-        _LOG.debug("%s is not in the cache of the hub", name)
-    _LOG.warning("fetching %s from the hub; it is kept in its cache", name)
-    try:
-        if mark:
-            mark.touch()
-        found = ask(False)
-    except Exception as error:  # whatever the network, the hub or the library raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InvalidCheckpoint(
-            f"{name} is not on this machine and cannot be fetched ({type(error).__name__}: {reason}); check the name "
-            "and the network, or give the path of a folder that was downloaded elsewhere"
-        ) from error
-    if mark:
-        mark.unlink()
-    if missing := lacking(found):
-        form = "its weights are not published as safetensors" if kind == "model" else "it is not published as parquet"
-        raise InvalidCheckpoint(
-            f"{name} cannot be fetched whole: it lacks {', '.join(missing)}; either the network went, or {form}"
-        )
-    return found
-
-
-def _lacking(folder: Path) -> list[str]:
-    """Returns which of the config and all weights a folder of the hub's cache does not hold."""
-    if _is_open_clip(folder):
-        return [name for name in (OPEN_CLIP, OPEN_CLIP_WEIGHTS) if not (folder / name).exists()]
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.exists():
-        names = sorted(set(json.loads(index.read_text("utf-8")).get("weight_map", {}).values()))
-    return [name for name in ("config.json", *names) if not (folder / name).exists()]
 
 
 def saved_config(name: str | Path) -> Any:
@@ -336,22 +241,12 @@ def _published(folder: Path, kind: str) -> Any:
     return catalog.module("adapters", kind).load(folder)
 
 
-def _is_open_clip(folder: Path) -> bool:
-    """Returns whether a folder is read as open_clip's: it has its config, and is not whole in another layout."""
-    if not (folder / OPEN_CLIP).exists():
-        return False
-    try:
-        header = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return True
-    known = isinstance(header, dict) and not header.keys().isdisjoint(("system", "model_type"))
-    return not known or not any((folder / f"model.safetensors{end}").exists() for end in ("", ".index.json"))
-
-
 def header_of(folder: Path) -> Mapping[str, Any]:
     """Returns what ``config.json`` says: of our own, at least a system and its config; of others', their model type."""
-    if _is_open_clip(folder):
+    if fetching.is_open_clip(folder):
         return {"model_type": "open_clip"}
+    if (folder / fetching.PIPELINE).exists():
+        return {"model_type": "diffusers_pipeline"}
     try:
         header = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:

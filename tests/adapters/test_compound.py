@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import intermodal as im
-from intermodal import saving
+from intermodal import fetching, saving
 from intermodal.adapters import compound
 from intermodal.errors import InvalidCheckpoint, InvalidValue, UnknownName, Unsupported
 from intermodal.modalities.audio import Audio
@@ -150,7 +150,7 @@ def test_a_preset_tells_licence_and_size_and_fetches_nothing(monkeypatch: pytest
     for part in preset.parts:
         assert part.name in told
         assert part.licence in told
-        assert part.name.startswith(saving.HUB)
+        assert part.name.startswith(fetching.HUB)
     with pytest.raises(AssertionError, match="siglip"):
         preset.load()
     with pytest.raises(UnknownName, match="everyday"):

@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import intermodal as im
-from intermodal import saving
+from intermodal import fetching
 from intermodal.errors import InvalidCheckpoint
-from intermodal.saving import OPEN_CLIP, OPEN_CLIP_WEIGHTS, load_model, save_model
+from intermodal.fetching import OPEN_CLIP, OPEN_CLIP_WEIGHTS
+from intermodal.saving import load_model, save_model
 from intermodal.systems.clip import Clip
 from tests import published
 from tests.adapters import test_clip as other
@@ -124,9 +125,9 @@ def test_which_layout_is_read_of_a_folder_with_both(both: tuple[Path, Path], tmp
     assert load_model(folder).fingerprint == load_model(ours).fingerprint
     (folder / "config.json").write_text(json.dumps({"architecture": "vit_base_patch32_clip_224"}))
     assert load_model(folder).fingerprint == load_model(ours).fingerprint
-    assert saving._lacking(folder) == []
+    assert fetching._lacking(folder) == []
     (folder / OPEN_CLIP_WEIGHTS).unlink()
-    assert saving._lacking(folder) == [OPEN_CLIP_WEIGHTS]
+    assert fetching._lacking(folder) == [OPEN_CLIP_WEIGHTS]
     assert "holds no open_clip_model.safetensors" in published.refused(folder)
 
 

@@ -27,8 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-OWN = ("blip", "clip", "compound", "connected", "lxmert", "visual_bert")
-"""Families that our own code computes, and folders of several models."""
+OWN = ("blip", "clip", "compound", "connected", "diffusers_pipeline", "lxmert", "visual_bert")
+"""Families that our own code computes, folders of several models, and pipelines, which another library reads."""
 
 
 @pytest.mark.parametrize("kind", [name for name in catalog.names("adapters") if name not in OWN])

@@ -11,7 +11,7 @@ import pytest
 import intermodal as im
 from intermodal import catalog
 from intermodal.cli.app import run
-from tests import published
+from tests import pipelines, published
 
 PAGE = (Path(__file__).parents[2] / "docs" / "published.md").read_text("utf-8")
 COMMANDS = re.findall(r"^(intermodal (?!serve)[^#\n]*)", PAGE, re.MULTILINE)
@@ -21,6 +21,10 @@ def folders(place: Path) -> None:
     """Writes the folders, pictures and sounds that the page names."""
     from tests.adapters import test_blip, test_clap, test_vits, test_whisper
 
+    pipelines.written(place / "lcm-dreamshaper-v7", pipelines.latent_consistency)
+    pipelines.written(place / "stable-diffusion-v1-5", pipelines.stable_diffusion)
+    pipelines.written(place / "audioldm2", pipelines.audioldm2)
+    pipelines.written(place / "animatediff-motion", pipelines.animatediff)
     published.siglip(place / "siglip-base-patch16-224")
     test_clap.build(place / "clap-htsat-unfused", fused=False)
     test_blip.build(place / "blip-image-captioning-base", "BlipForConditionalGeneration")
@@ -43,6 +47,7 @@ def folders(place: Path) -> None:
 @pytest.mark.peer
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published.library()
+    pipelines.library()
     folders(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert len(COMMANDS) >= 12
@@ -55,6 +60,10 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(compile(block, "docs/published.md", "exec"), known)
     assert known["model"].language == "de"
+    assert im.Image.open("wall.png").pixels.std() > 0
+    assert len({Path(name).read_bytes() for name in ("bicycle.png", *(map(str, Path().glob("bicycles*.png"))))}) == 5
+    assert im.Audio.open("rain.wav").seconds > 0
+    assert len(im.Video.open("boat.mp4").frames) == 16
     inline = re.search(r"In Python: `(model\.segments.*)`", PAGE)
     assert inline
     known["model"].language, known["model"].task = None, "transcribe"

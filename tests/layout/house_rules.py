@@ -35,7 +35,7 @@ FOLDERS = (
 )
 """The import order: a folder imports only from folders before it, and from the contracts."""
 
-SHARED = ("config", "saving", "publishing", "items", "translation")
+SHARED = ("config", "fetching", "saving", "publishing", "items", "translation")
 """Root files that the parts above the systems know nothing of, and everything after the systems may use."""
 
 ROOT_FILES = ("__init__", "__main__", "testing", *CONTRACTS, *SHARED)
@@ -43,8 +43,9 @@ MAY_IMPORT = {
     "__init__": (*CONTRACTS, *SHARED, *FOLDERS[: FOLDERS.index("cli")], "testing"),
     "__main__": (*CONTRACTS, "cli", "__init__"),
     "config": CONTRACTS,
-    "saving": (*CONTRACTS, "config"),
-    "publishing": (*CONTRACTS, "config", "saving"),
+    "fetching": CONTRACTS,
+    "saving": (*CONTRACTS, "config", "fetching"),
+    "publishing": (*CONTRACTS, "config", "fetching", "saving"),
     "items": (*CONTRACTS, "media"),
     "translation": CONTRACTS,
     "testing": (*CONTRACTS, "config", "saving", *FOLDERS[: FOLDERS.index("systems")]),

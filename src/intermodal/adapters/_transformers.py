@@ -75,13 +75,17 @@ def quiet(folder: Path, what: str) -> Iterator[None]:
 # ---- Networks
 
 
-def load(folder: Path, kind: str, spare: Sequence[str] = ()) -> Any:
+def load(
+    folder: Path, kind: str | type, spare: Sequence[str] = (), files: Sequence[Path] = (), variant: str = ""
+) -> Any:
     """Returns the network in ``folder``, in fp32 and eval mode; its ``config`` holds the settings.
 
     Args:
         folder: a published one.
-        kind: the library's class, such as ``SiglipModel``.
+        kind: the library's class or its name, such as ``SiglipModel``.
         spare: weights that nothing here reads, so that a file need not hold them.
+        files: with the weights; default: those of the usual name.
+        variant: what stands before the suffix in the names of the files, such as "fp16".
 
     Raises:
         MissingExtra: the library is not installed.
@@ -92,20 +96,39 @@ def load(folder: Path, kind: str, spare: Sequence[str] = ()) -> Any:
         raise InvalidCheckpoint(
             f"{folder} holds quantised weights or an adapter of others; save whole weights in fp32, fp16 or bf16 first"
         )
-    files = weight_files(folder)
-    made = getattr(library(), kind)
+    files = files or weight_files(folder)
+    made: Any = getattr(library(), kind) if isinstance(kind, str) else kind
     with quiet(folder, "the model"):
         network, found = made.from_pretrained(
             folder,
             config=made.config_class.from_pretrained(folder, local_files_only=True),
             local_files_only=True,
             use_safetensors=True,
+            variant=variant or None,
             trust_remote_code=False,
             dtype=torch.float32,
             attn_implementation="sdpa" if made._supports_sdpa else "eager",
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told below, with all else
         )
+    return fitting(folder, network, found, files, spare)
+
+
+def fitting(
+    folder: Path, network: Any, found: Mapping[str, Any], files: Sequence[Path], spare: Sequence[str] = ()
+) -> Any:
+    """Returns a network that was read, in eval mode and without gradients.
+
+    Args:
+        folder: it comes from.
+        network: as the library read it.
+        found: what the library tells of the keys.
+        files: with its weights.
+        spare: weights that may be missing.
+
+    Raises:
+        InvalidCheckpoint: the weights do not fit the settings; lists every key.
+    """
     problems = [f"missing {name}" for name in sorted(found["missing_keys"]) if name not in spare]
     problems += [f"unexpected {name}" for name in sorted(found["unexpected_keys"]) if not _is_table(files, name)]
     problems += [f"{name} is {tuple(a)}, not {tuple(b)}" for name, a, b in sorted(found["mismatched_keys"])]
@@ -130,18 +153,21 @@ def _is_table(files: Sequence[Path], name: str) -> bool:
 class Published(nn.Module):
     """What every published model here is: a network of the library, and how items get into it."""
 
-    def __init__(self, folder: Path, network: nn.Module, preprocessors: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, network: nn.Module, preprocessors: Mapping[str, Any], files: Sequence[Path] = ()
+    ) -> None:
         """Assembles built parts.
 
         Args:
-            folder: they come from; its files tell this model from others.
+            folder: they come from.
             network: of the library.
             preprocessors: field -> what reads its items.
+            files: that tell this model from others; default: those of the folder.
         """
         super().__init__()
         self.network: Any = network
         self.preprocessors = dict(preprocessors)
-        self.fingerprint = fingerprint(sorted(p for p in folder.iterdir() if p.suffix in READ))
+        self.fingerprint = fingerprint(sorted(files or (p for p in folder.iterdir() if p.suffix in READ)))
 
     @property
     def device(self) -> torch.device:

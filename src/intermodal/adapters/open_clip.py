@@ -32,7 +32,7 @@ from intermodal.adapters.clip import (
     read_tensors,
 )
 from intermodal.errors import InvalidCheckpoint
-from intermodal.saving import OPEN_CLIP, OPEN_CLIP_WEIGHTS
+from intermodal.fetching import OPEN_CLIP, OPEN_CLIP_WEIGHTS
 from intermodal.systems.clip import Clip
 
 TOWER = {"width", "layers", "mlp_ratio", "patch_dropout", "output_tokens"}

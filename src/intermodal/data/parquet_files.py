@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from intermodal import runtime, saving
+from intermodal import fetching, runtime
 from intermodal.data.rows import SPLIT_WORDS, split_of
 from intermodal.errors import InvalidCheckpoint, InvalidData, UnknownName
 
@@ -77,7 +77,9 @@ def _fetched(name: str, repo: str, revision: str, config: str) -> Path:
     marks.mkdir(exist_ok=True)
     mark = marks / hashlib.sha256(f"{repo}@{revision}#{config}".encode()).hexdigest()[:32]
     try:
-        return saving.snapshot(name, repo, revision, patterns, lambda at: _lacking(at, config), "dataset", mark)
+        return fetching.snapshot(
+            name, repo, revision, patterns, lambda at: _lacking(at, config), kind="dataset", mark=mark
+        )
     except InvalidCheckpoint as error:
         raise InvalidData(str(error)) from error
 

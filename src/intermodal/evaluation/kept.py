@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from intermodal.errors import InvalidValue
-from intermodal.saving import HUB, figures_of, folder_of, keep_figures
+from intermodal.fetching import HUB
+from intermodal.saving import figures_of, folder_of, keep_figures
 
 WHAT = {
     "search": "Recall@1 as a share of the best possible",
