@@ -28,8 +28,8 @@ from intermodal.errors import InvalidCheckpoint, InvalidValue, MissingExtra, Unk
 
 FORMAT = 1
 HUB = "hub:"
-FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.md"]
-"""What is fetched of a model: nothing that holds code or is pickled."""
+FETCHED = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "*.md"]
+"""What is fetched of a model: nothing that is run or is pickled; a chat template is filled in within a sandbox."""
 
 _LOG = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "weights"
@@ -294,12 +294,13 @@ def _loaded(header: Mapping[str, Any], weights: Path) -> Any:
 
 def _published(folder: Path, kind: str) -> Any:
     """Returns the model in a folder that another library wrote, by the adapter named after its type."""
-    if kind not in catalog.names("adapters"):
+    name = kind.replace("-", "_")
+    if name not in catalog.names("adapters"):
         raise InvalidCheckpoint(
             f"{folder} holds published weights of the type {kind!r}; this package reads: "
             f"{', '.join(catalog.names('adapters'))}"
         )
-    return catalog.module("adapters", kind).load(folder)
+    return catalog.module("adapters", name).load(folder)
 
 
 def _header(folder: Path) -> Mapping[str, Any]:
