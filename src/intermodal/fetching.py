@@ -15,8 +15,9 @@ OPEN_CLIP, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safeten
 """What a folder in open_clip's layout holds in place of, or beside, files of the usual names."""
 PIPELINE = "model_index.json"
 """What a published folder of several networks, each in a folder of its own, has in place of a ``config.json``."""
-SETTINGS = ["*.json", "*.txt", "*.model", "*.md"]
-"""What is fetched of a model beside its weights: nothing that holds code or is pickled."""
+SETTINGS = ["*.json", "*.jinja", "*.txt", "*.model", "*.md"]
+"""What is fetched of a model beside its weights: nothing that is run or is pickled; a chat template is filled in within a
+sandbox."""
 
 _LOG = logging.getLogger(__name__)
 

@@ -233,12 +233,13 @@ def _loaded(header: Mapping[str, Any], weights: Path) -> Any:
 
 def _published(folder: Path, kind: str) -> Any:
     """Returns the model in a folder that another library wrote, by the adapter named after its type."""
-    if kind not in catalog.names("adapters"):
+    name = kind.replace("-", "_")
+    if name not in catalog.names("adapters"):
         raise InvalidCheckpoint(
             f"{folder} holds published weights of the type {kind!r}; this package reads: "
             f"{', '.join(catalog.names('adapters'))}"
         )
-    return catalog.module("adapters", kind).load(folder)
+    return catalog.module("adapters", name).load(folder)
 
 
 def header_of(folder: Path) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ Axes: B batch, T tokens, D width, C channels, N items. A mask is True where ther
 padding or for an absent modality, everywhere in this package.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -276,6 +276,65 @@ class Answers(Protocol):
 
     def answer(self, sample: Sample, question: str) -> str:
         """Returns the answer in words."""
+        ...
+
+
+SPEAKERS = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation.
+
+    Attributes:
+        speaker: "user" asks, "assistant" is the model, "system" says how it is to behave.
+        parts: words and media, in their order.
+    """
+
+    speaker: str
+    parts: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model says next.
+
+    Attributes:
+        words: all of it.
+        read: tokens of the conversation, those of its media among them.
+        written: tokens of the words.
+        ended: False where the words were cut at the longest allowed.
+    """
+
+    words: str
+    read: int
+    written: int
+    ended: bool
+
+
+@runtime_checkable
+class Talks(Protocol):
+    """Goes on with a conversation of words and media."""
+
+    def talk(
+        self,
+        turns: Sequence[Turn],
+        *,
+        sampling: Any = None,
+        longest: int | None = None,
+        heard: Callable[[str], None] | None = None,
+    ) -> Reply:
+        """Returns what is said next.
+
+        Args:
+            turns: what was said so far; the last is that of a user.
+            sampling: how ids are chosen (``sampling.autoregressive.Sampling``); default: the model's own.
+            longest: tokens that are written at most; default: the model's own.
+            heard: called with each piece of the words as it is written; joined they are ``Reply.words``.
+
+        Raises:
+            Unsupported: a part is of a modality that it does not read.
+        """
         ...
 
 

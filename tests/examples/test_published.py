@@ -11,7 +11,7 @@ import pytest
 import intermodal as im
 from intermodal import catalog
 from intermodal.cli.app import run
-from tests import pipelines, published
+from tests import pipelines, published, talkers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "published.md").read_text("utf-8")
 COMMANDS = re.findall(r"^(intermodal (?!serve)[^#\n]*)", PAGE, re.MULTILINE)
@@ -19,7 +19,7 @@ COMMANDS = re.findall(r"^(intermodal (?!serve)[^#\n]*)", PAGE, re.MULTILINE)
 
 def folders(place: Path) -> None:
     """Writes the folders, pictures and sounds that the page names."""
-    from tests.adapters import test_blip, test_clap, test_vits, test_whisper
+    from tests.adapters import test_blip, test_blip_2, test_clap, test_speecht5, test_vits, test_whisper, test_xclip
 
     pipelines.written(place / "lcm-dreamshaper-v7", pipelines.latent_consistency)
     pipelines.written(place / "stable-diffusion-v1-5", pipelines.stable_diffusion)
@@ -31,6 +31,12 @@ def folders(place: Path) -> None:
     test_blip.build(place / "blip-vqa-base", "BlipForQuestionAnswering")
     test_whisper.build(place / "whisper-small")
     test_vits.build(place / "mms-tts-eng")
+    test_speecht5.build(place / "speecht5_tts")
+    test_blip_2.build(place / "blip2-opt-2.7b")
+    test_xclip.build(place / "xclip-base-patch32")
+    talkers.smolvlm(place / "SmolVLM-256M-Instruct")
+    (place / "films").mkdir()
+    test_xclip.CLIPS[0].save(place / "films" / "a.mp4")
     (place / "photos").mkdir()
     (place / "recordings").mkdir()
     for i, name in enumerate(("photo.jpg", "photos/a.png", "photos/b.png")):
@@ -55,7 +61,8 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert run(shlex.split(command)[1:]) == 0, command
     assert im.Audio.open("ferry.wav").seconds > 0
     assert im.Audio.open("caption.wav").seconds > 0
-    assert sorted(path.name for path in Path("captions").iterdir()) == ["a.txt", "b.txt"]
+    for name in ("captions", "described"):
+        assert sorted(path.name for path in Path(name).iterdir()) == ["a.txt", "b.txt"]
     known: dict[str, Any] = {"np": np}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(compile(block, "docs/published.md", "exec"), known)

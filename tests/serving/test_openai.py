@@ -1,4 +1,4 @@
-"""The hosted API's own client against the application: models, embeddings, chat and pictures."""
+"""The hosted API's own client against the application: models, embeddings and pictures."""
 
 import asyncio
 import base64
@@ -26,10 +26,6 @@ def with_client(work: Callable[[openai.AsyncOpenAI], Awaitable[Any]], settings: 
             return await work(asked)
 
     return asyncio.run(main())
-
-
-def user(*parts: Any) -> list[Any]:
-    return [{"role": "user", "content": list(parts)}]
 
 
 def test_models_say_what_they_can() -> None:
@@ -92,66 +88,6 @@ def test_what_cannot_be_embedded_is_refused(options: dict[str, Any], match: str)
     with_client(work, Settings(inputs=3, tokens=50, threads=1))
 
 
-def test_a_question_about_a_picture_is_answered() -> None:
-    async def work(asked: openai.AsyncOpenAI) -> None:
-        question = "what colour is the circle?"
-        told = await asked.chat.completions.create(
-            model="gpt-4o",
-            messages=[
-                {"role": "system", "content": "be brief"},
-                *user(PICTURE),
-                {"role": "assistant", "content": "a picture"},
-                {"role": "user", "content": question},
-            ],
-        )
-        (choice,) = told.choices
-        assert choice.message.content == MODEL.answer({"image": im.Image.open(picture())}, question)
-        assert (choice.finish_reason, choice.message.role, told.model) == ("stop", "assistant", "tiny")
-        assert told.usage
-        assert told.usage.total_tokens == told.usage.prompt_tokens + told.usage.completion_tokens
-
-    with_client(work)
-
-
-def test_media_without_a_question_are_described_and_streamed() -> None:
-    async def work(asked: openai.AsyncOpenAI) -> None:
-        for part, item in ((PICTURE, im.Image.open(picture())), (SOUND, im.Audio.open(tone()))):
-            stream = await asked.chat.completions.create(
-                model="tiny", messages=user(part), stream=True, stream_options={"include_usage": True}
-            )
-            chunks = [chunk async for chunk in stream]
-            words = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-            assert words == MODEL.translate([item], "text")[0].text
-            assert chunks[0].choices[0].delta.role == "assistant"
-            assert chunks[-2].choices[0].finish_reason == "stop"
-            assert chunks[-1].choices == []
-            assert chunks[-1].usage
-            assert all(chunk.usage is None for chunk in chunks[:-1])
-        plainly = await asked.chat.completions.create(
-            model="tiny", messages=user({"type": "text", "text": "Describe this picture."}, PICTURE)
-        )
-        assert plainly.choices[0].message.content == MODEL.translate([im.Image.open(picture())], "text")[0].text
-
-    with_client(work)
-
-
-@pytest.mark.parametrize(
-    ("messages", "match"),
-    [
-        ([{"role": "user", "content": "hello"}], "do not talk"),
-        (user(PICTURE, PICTURE), "at most one"),
-        ([{"role": "user", "content": 3}], "words or a list of parts"),
-        (user({"type": "text", "text": "what is heard?"}, SOUND), "not learnt to answer questions about audio"),
-    ],
-)
-def test_a_conversation_that_cannot_be_answered_is_refused(messages: Any, match: str) -> None:
-    async def work(asked: openai.AsyncOpenAI) -> None:
-        with pytest.raises(openai.BadRequestError, match=match):
-            await asked.chat.completions.create(model="tiny", messages=messages)
-
-    with_client(work)
-
-
 def test_pictures_are_made_and_marked() -> None:
     async def work(asked: openai.AsyncOpenAI) -> None:
         told = await asked.images.generate(model="dall-e-3", prompt="a red circle", n=2)
@@ -175,8 +111,6 @@ def test_pictures_are_made_and_marked() -> None:
 
 def test_what_is_not_offered_is_refused() -> None:
     async def work(asked: openai.AsyncOpenAI) -> None:
-        with pytest.raises(openai.BadRequestError, match="tools and several choices"):
-            await asked.chat.completions.create(model="tiny", messages=user(PICTURE), n=2)
         with pytest.raises(openai.BadRequestError, match="not streamed"):
             await asked.images.generate(model="tiny", prompt="x", stream=True)
 

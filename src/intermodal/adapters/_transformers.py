@@ -23,7 +23,7 @@ from intermodal.modalities.image import ImagePreprocessor
 from intermodal.saving import fingerprint
 
 EXTRA = "models"
-READ = (".json", ".txt", ".model", ".safetensors")
+READ = (".json", ".jinja", ".txt", ".model", ".safetensors")
 """Suffixes of the files that make a published model what it is."""
 
 SQUEEZED = {**PICTURES, "do_center_crop": False, "size": {"height": 224, "width": 224}}
@@ -239,6 +239,25 @@ def pictures(folder: Path, side: int, known: Mapping[str, Any] = SQUEEZED) -> Im
         return ImagePreprocessor(side, side, side, mean, std, fit, resize, "pillow")
     except InvalidValue as error:
         raise InvalidCheckpoint(f"{folder} prepares pictures in a way that is not followed: {error}") from error
+
+
+def preparation(folder: Path, known: Sequence[str]) -> Any:
+    """Returns the library's own preparation of pictures, for those that ``pictures`` does not follow.
+
+    Args:
+        folder: a published one.
+        known: its classes that are followed.
+
+    Raises:
+        InvalidCheckpoint: its file is missing or damaged, or names another class.
+    """
+    with quiet(folder, "how pictures are prepared"):
+        made = library().AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, backend="pil"
+        )
+    if type(made).__name__ not in known:
+        raise InvalidCheckpoint(f"{folder} prepares pictures by {type(made).__name__}; followed are {', '.join(known)}")
+    return made
 
 
 def extractor(folder: Path, kind: str) -> Any:

@@ -40,10 +40,10 @@ def load(folder: Path) -> Dual:
             "text": Reading(texts, lambda network, batch: network.get_text_features(batch.values)),
         }
 
-    return _dual.load(folder, "SiglipModel", read, _sigmoid)
+    return _dual.load(folder, "SiglipModel", read, sigmoid)
 
 
-def _sigmoid(network: Any, cosines: Tensor) -> Tensor:
+def sigmoid(network: Any, cosines: Tensor) -> Tensor:
     """Returns the probability that each pair belongs together (arXiv 2303.15343, equation 2)."""
     found: Tensor = (cosines * network.logit_scale.exp() + network.logit_bias).sigmoid()
     return found

@@ -8,7 +8,7 @@ Source: Kim et al. 2021, arXiv 2106.06103; Pratap et al. 2023, arXiv 2305.13516.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,17 +79,7 @@ class Voice(_transformers.Published):
             InvalidValue: a text has nothing that can be spoken, or ``speaker`` is none.
         """
         self.check(items, to, source)
-        found: list[Item] = []
-        for item in items:
-            text = getattr(item, "text", "")
-            parts = [self._speak(sentence, sampling) for sentence in sentences(text)]
-            parts = [part for part in parts if len(part)]
-            if not parts:
-                raise InvalidValue(f"{text[:80]!r} has no letter that this voice speaks; give words in its language")
-            gap = np.zeros(round(PAUSE_S * self.sample_rate_hz), np.float32)
-            joined = [piece for part in parts for piece in (part, gap)][:-1]
-            found.append(Audio(np.concatenate(joined), self.sample_rate_hz))
-        return found
+        return [whole(item, lambda one: self._speak(one, sampling), self.sample_rate_hz) for item in items]
 
     @torch.no_grad()
     def _speak(self, sentence: str, sampling: Any) -> np.ndarray:
@@ -113,6 +103,25 @@ class Voice(_transformers.Published):
 def sentences(text: str) -> list[str]:
     """Returns the sentences of a text, with their ends; lines end sentences too."""
     return [part.strip() for part in re.split(r"(?<=[.!?…。！？])\s+|\n+", text) if part.strip()]
+
+
+def whole(item: Any, speak: Callable[[str], np.ndarray], sample_rate_hz: int) -> Audio:
+    """Returns a text, spoken sentence by sentence.
+
+    Args:
+        item: a text.
+        speak: a sentence -> its samples; none where it has nothing to say.
+        sample_rate_hz: of the samples.
+
+    Raises:
+        InvalidValue: it has nothing that can be spoken.
+    """
+    text = getattr(item, "text", "")
+    parts = [part for part in map(speak, sentences(text)) if len(part)]
+    if not parts:
+        raise InvalidValue(f"{text[:80]!r} has no letter that this voice speaks; give words in its language")
+    gap = np.zeros(round(PAUSE_S * sample_rate_hz), np.float32)
+    return Audio(np.concatenate([piece for part in parts for piece in (part, gap)][:-1]), sample_rate_hz)
 
 
 def load(folder: Path) -> Voice:

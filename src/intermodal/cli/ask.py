@@ -1,7 +1,8 @@
 """``intermodal ask``: questions about a picture, a sound, a clip, a series or a text, answered in words."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from intermodal.cli.console import JSON, finish, settings
 from intermodal.errors import InvalidValue, Unsupported
 
 if TYPE_CHECKING:
-    from intermodal.types import Item
+    from intermodal.types import Item, Sample, Talks
 
 
 def command(
@@ -29,7 +30,7 @@ def command(
     from intermodal import runtime
     from intermodal.cli.items import item_of
     from intermodal.saving import load_model
-    from intermodal.types import Answers
+    from intermodal.types import Answers, Talks
 
     runtime.threads()
     answering = load_model(model)
@@ -45,14 +46,40 @@ def command(
             raise InvalidValue(f"--with gives the field {name!r}, which is asked about already; give another field")
         sample[name] = item_of(words)
     found: list[dict[str, str]] = []
+    heard = None if json else partial(print, end="", flush=True)
+    talking = _conversation(answering, sample, heard) if isinstance(answering, Talks) else None
     for question in questions or _typed():
-        found.append({"question": question, "answer": answering.answer(sample, question)})
+        answer = talking(question) if talking else answering.answer(sample, question)
+        found.append({"question": question, "answer": answer})
         if not json:
-            print(found[-1]["answer"], flush=True)
+            print("" if talking else answer, flush=True)
     if not found:
         raise InvalidValue("no question was asked; give one behind the file, or one per line on the standard input")
     if json:
         finish({"about": about, "model": model, "answers": found}, json, "")
+
+
+def _conversation(model: "Talks", sample: "Sample", heard: Callable[[str], None] | None) -> Callable[[str], str]:
+    """Returns what answers questions one after the other, each with those before it in mind.
+
+    Args:
+        model: that talks.
+        sample: what the first question is about.
+        heard: called with each piece of an answer as it is written.
+    """
+    from intermodal.modalities.text import Text
+    from intermodal.types import Turn
+
+    turns: list[Turn] = []
+
+    def ask(question: str) -> str:
+        parts = () if turns else tuple(sample.values())
+        turns.append(Turn("user", (*parts, Text(question))))
+        words = model.talk(turns, heard=heard).words
+        turns.append(Turn("assistant", (Text(words),)))
+        return words
+
+    return ask
 
 
 def field_for(model: Any, item: "Item") -> str:

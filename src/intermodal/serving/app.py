@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from intermodal.errors import IntermodalError, InvalidValue, StoreError, Unsupported
-from intermodal.serving import collection, openai, routes, speech, videos
+from intermodal.serving import chat, collection, openai, routes, speech, videos
 from intermodal.serving.collection import Collection
 from intermodal.serving.engine import Engine
 from intermodal.serving.faults import Refused, busy, response
@@ -96,7 +96,7 @@ def build(settings: Settings, models: Mapping[str, Any], library: Any = None, ke
     for kind in (Refused, IntermodalError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _failed)
     app.add_middleware(Guard, settings=settings, keys=tuple(keys), metrics=metrics, load=app.state.load)
-    for part in (openai, speech, videos, routes, collection):
+    for part in (openai, chat, speech, videos, routes, collection):
         app.include_router(part.router)
     app.include_router(router)
     app.include_router(page)

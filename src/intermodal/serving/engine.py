@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from intermodal import runtime, translation
 from intermodal.data.stream import unit_rows
 from intermodal.errors import Unsupported
 from intermodal.explain.parts import Explanation, explain
-from intermodal.serving.batching import Queue, interruptible
+from intermodal.serving.batching import Queue, check_stopped, interruptible
 from intermodal.serving.faults import Refused
 from intermodal.serving.settings import Settings
-from intermodal.types import Answers, Candidate, Completes, Embeds, Item, Sample, Scores, Translates
+from intermodal.types import Answers, Candidate, Completes, Embeds, Item, Reply, Sample, Scores, Talks, Translates, Turn
 
 HOSTED = re.compile(r"(gpt|chatgpt|o[1-9]|text-embedding|whisper|tts|dall-e|sora|codex|davinci)(-|$)")
 """How the names of models of the hosted API begin."""
@@ -120,10 +120,22 @@ class Engine:
             return {first: model}
         return {each: one for each, one in self.models.items() if isinstance(one, Translates)}
 
+    def talker(self, name: str) -> str:
+        """Returns the model that goes on with conversations: the one asked for, or the first; empty where none does.
+
+        Raises:
+            Refused: there is no such model.
+        """
+        can = [each for each, model in self.models.items() if isinstance(model, Talks)]
+        if self.named(name):
+            return name if name in can else ""
+        return next(iter(can), "")
+
     def abilities(self, name: str) -> dict[str, Any]:
         """Returns what a model can do: verbs, modalities that it reads, directions, and what was measured of it."""
         model = self.models[name]
         verbs = {"embed": Embeds, "translate": Translates, "answer": Answers, "score": Scores, "complete": Completes}
+        verbs["talk"] = Talks
         known = getattr(model, "preprocessors", None) or {}
         return {
             "verbs": [verb for verb, kind in verbs.items() if isinstance(model, kind)],
@@ -185,6 +197,29 @@ class Engine:
 
         found: str = (await self.slow.do(("answer", name, tuple(sample)), work, [(sample, question)]))[0]
         return found
+
+    async def talk(
+        self, name: str, turns: Sequence[Turn], sampling: Any = None, longest: int | None = None
+    ) -> AsyncIterator[str | Reply]:
+        """Gives what is said next, piece by piece as it is written, and then all of it: see ``types.Talks``."""
+        model, loop = self.models[name], asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def heard(words: str) -> None:
+            check_stopped()
+            loop.call_soon_threadsafe(pieces.put_nowait, words)
+
+        def work(given: list[Any]) -> list[Any]:
+            return [model.talk(each, sampling=sampling, longest=longest, heard=heard) for each in given]
+
+        task = asyncio.ensure_future(self.slow.do(object(), work, [turns]))
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (words := await pieces.get()) is not None:
+                yield words
+            yield (await task)[0]
+        finally:
+            task.cancel()
 
     async def explain(self, name: str, item: Item, query: Item, cells: int, spans: int) -> Explanation:
         """Returns which parts of an item decide how well it fits a query: see ``explain.parts.explain``."""

@@ -1,24 +1,20 @@
-"""Routes of the OpenAI API over whatever is loaded: models, embeddings, chat completions and pictures.
+"""Routes of the OpenAI API over whatever is loaded: models, embeddings and pictures.
 
 Shapes are those that its clients read. Added: parts of any modality in ``input`` of embeddings; ``seed`` and the other
-options of sampling for pictures. What cannot be honoured is refused, never passed over: token ids as input, tools,
-several choices. A chat completion answers a question about the media of the conversation, or describes them; there is
-no language model here, so words alone are refused.
+options of sampling for pictures. What cannot be honoured is refused, never passed over: token ids as input.
 """
 
 import base64
 import json
-import re
 import time
-import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from intermodal.data.stream import unit_rows
@@ -27,7 +23,7 @@ from intermodal.sampling.autoregressive import Sampling
 from intermodal.serving import media
 from intermodal.serving.engine import Engine, Made, direction
 from intermodal.serving.faults import Refused
-from intermodal.types import Answers, Embeds, Item
+from intermodal.types import Embeds, Item
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -40,11 +36,6 @@ async def engine_of(request: Request) -> Engine:  # else it is called in a threa
 
 Here = Annotated[Engine, Depends(engine_of)]
 Name = Annotated[str, Field(description="A loaded model; one of the hosted API's names stands for any that can.")]
-
-_DESCRIBE = re.compile(
-    r"\s*(please\s+)?(describe|caption|what (is|do you see) (in )?th(is|e)|what is this)", re.IGNORECASE
-)
-
 
 # ---- models
 
@@ -150,136 +141,14 @@ def _base64(row: np.ndarray) -> str:
     return base64.b64encode(np.asarray(row, "<f4").tobytes()).decode()
 
 
-# ---- chat
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """What a stream tells besides."""
-
-    include_usage: bool = False
-
-
-@dataclass(frozen=True)
-class Chat:
-    """A conversation."""
-
-    messages: Annotated[
-        list[dict[str, Any]],
-        Field(
-            min_length=1,
-            max_length=256,
-            examples=[
-                [
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": "text", "text": "what colour is the circle?"},
-                            {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}},
-                        ],
-                    }
-                ]
-            ],
-        ),
-    ]
-    model: Name = ""
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
-    n: Annotated[int | None, Field(ge=1)] = None
-    tools: list[Any] | None = None
-    user: str | None = None
-
-
-@router.post("/v1/chat/completions", summary="Answers about pictures, sounds and clips, and captions of them")
-async def chat(asked: Chat, engine: Here) -> Response:
-    """Returns an answer to the last question about the media of the conversation, or a caption without a question."""
-    if asked.tools or (asked.n or 1) > 1:
-        raise Refused(400, "tools and several choices are not offered; leave tools and n out", "unsupported", "tools")
-    question, parts = conversation(asked.messages)
-    if not parts:
-        raise Refused(
-            400,
-            "there is nothing to look at or to listen to: models here answer about media and do not talk; add a part "
-            "image_url, input_audio or video_url",
-            "unsupported",
-            "messages",
-        )
-    items, _ = await read(engine, parts, asked.model, "messages")
-    sample = {item.modality: item for item in items}
-    if len(sample) < len(items):
-        raise Refused(400, "give at most one picture, sound and clip; the last counts", "invalid_value", "messages")
-    if question and not _DESCRIBE.match(question):
-        name, _ = engine.able(asked.model, Answers, "answer questions")
-        words = await engine.answer(name, sample, question)
-    else:
-        words, name = await described(engine, asked.model, sample)
-    used, made = engine.count([question], name), engine.count([words], name)
-    usage = {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
-    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
-    if asked.stream:
-        told = usage if asked.stream_options and asked.stream_options.include_usage else None
-        return StreamingResponse(_chunks(head, words, told), media_type="text/event-stream", headers=STREAM)
-    message = {"role": "assistant", "content": words, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
-
-
 STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """Headers of a stream, which nothing on its way may hold back."""
-
-
-def conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]]:
-    """Returns the words of the last message of a user, and the media of the last message that has any.
-
-    Raises:
-        Refused: a message has another shape.
-    """
-    question = ""
-    parts: list[Any] = []
-    for message in messages:
-        content = message.get("content")
-        if message.get("role") != "user":
-            continue
-        given = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if not isinstance(given, list) or not all(isinstance(part, dict) for part in given):
-            raise Refused(400, "the content of a message is words or a list of parts", "invalid_value", "messages")
-        words = [str(p.get("text", "")) for p in given if p.get("type") in ("text", "input_text")]
-        question = " ".join(words).strip()
-        parts = [p for p in given if p.get("type") not in ("text", "input_text")] or parts
-    return question, parts
-
-
-async def described(engine: Engine, name: str, sample: Mapping[str, Item]) -> tuple[str, str]:
-    """Returns a caption of what is in a sample, from all of it where a model takes that, and who wrote it."""
-    found = engine.translating(name)
-    if len(sample) > 1:
-        (made,) = await engine.complete(found, [sample], "text")
-    else:
-        (made,) = await engine.translate(found, list(sample.values()), "text")
-    return words_of(made), made.model
 
 
 def words_of(made: Made) -> str:
     """Returns the text that was made."""
     item: Any = made.candidates[0].item
     return str(item.text)
-
-
-async def _chunks(head: Mapping[str, Any], words: str, usage: Mapping[str, int] | None) -> AsyncIterator[str]:
-    """Gives the events of a streamed completion; its words come one by one once all are known."""
-
-    def chunk(delta: Mapping[str, Any], finish: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        told = {**head, "object": "chat.completion.chunk", "choices": [choice]}
-        return event(told if usage is None else {**told, "usage": None})
-
-    yield chunk({"role": "assistant", "content": ""})
-    for piece in re.findall(r"\S+\s*", words):
-        yield chunk({"content": piece})
-    yield chunk({}, "stop")
-    if usage is not None:
-        yield event({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
-    yield "data: [DONE]\n\n"
 
 
 def event(told: Mapping[str, Any]) -> str:
