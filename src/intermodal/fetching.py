@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from intermodal import catalog
 from intermodal.errors import IntermodalError, InvalidCheckpoint, InvalidValue, MissingExtra
@@ -16,8 +17,7 @@ OPEN_CLIP, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safeten
 PIPELINE = "model_index.json"
 """What a published folder of several networks, each in a folder of its own, has in place of a ``config.json``."""
 SETTINGS = ["*.json", "*.jinja", "*.txt", "*.model", "*.md"]
-"""What is fetched of a model beside its weights: nothing that is run or is pickled; a chat template is filled in within a
-sandbox."""
+"""What is fetched of a model beside its weights: nothing pickled, nothing run but a chat template, in a sandbox."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,10 +65,7 @@ def snapshot(
         MissingExtra: huggingface_hub is not installed.
         InvalidCheckpoint: they are not here and cannot be fetched: no network, no such name, or no access.
     """
-    try:
-        hub = importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise MissingExtra("huggingface_hub", "models", f"loading {name}") from error
+    hub = _library(name)
 
     def ask(here: bool, patterns: Sequence[str], commit: str = "") -> Path:
         about = {"repo_type": kind, "revision": commit or revision or None, "local_files_only": here}
@@ -91,11 +88,7 @@ def snapshot(
     except IntermodalError:
         raise
     except Exception as error:  # whatever the network, the hub or the library raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InvalidCheckpoint(
-            f"{name} is not on this machine and cannot be fetched ({type(error).__name__}: {reason}); check the name "
-            "and the network, or give the path of a folder that was downloaded elsewhere"
-        ) from error
+        raise _unreachable(name, error) from error
     if mark:
         mark.unlink()
     if missing := lacking(found):
@@ -104,6 +97,27 @@ def snapshot(
             f"{name} cannot be fetched whole: it lacks {', '.join(missing)}; either the network went, or {form}"
         )
     return found
+
+
+def _unreachable(name: str, error: Exception) -> InvalidCheckpoint:
+    """Returns the error for what could not be fetched."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return InvalidCheckpoint(
+        f"{name} is not on this machine and cannot be fetched ({type(error).__name__}: {reason}); check the name and the "
+        "network, or give the path of a folder that was downloaded elsewhere"
+    )
+
+
+def _library(name: str) -> Any:
+    """Returns the library of the hub.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        return importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise MissingExtra("huggingface_hub", "models", f"loading {name}") from error
 
 
 def _weights(folder: Path) -> Iterator[list[str]]:

@@ -224,7 +224,7 @@ def _files(file: BinaryIO, size: int, shard: str) -> Iterator[tuple[str, int, in
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # else it keeps all of them
+                archive.members.clear()  # type: ignore[attr-defined] # else it keeps all of them
                 if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
                     yield member.name, member.offset_data, member.size
             end = archive.offset

@@ -184,11 +184,11 @@ class _Watch:
                 before, after = self._hooks_of(name)
                 self._hooks.append(inner.register_forward_pre_hook(before, with_kwargs=True))
                 self._hooks.append(inner.register_forward_hook(after, with_kwargs=True))
-        self._trace.__enter__()
+        self._trace.__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: object) -> None:
         """Takes them out."""
-        self._trace.__exit__(*error)
+        self._trace.__exit__(*error)  # type: ignore[no-untyped-call]
         for hook in self._hooks:
             hook.remove()
 
