@@ -103,8 +103,8 @@ def _unreachable(name: str, error: Exception) -> InvalidCheckpoint:
     """Returns the error for what could not be fetched."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return InvalidCheckpoint(
-        f"{name} is not on this machine and cannot be fetched ({type(error).__name__}: {reason}); check the name and the "
-        "network, or give the path of a folder that was downloaded elsewhere"
+        f"{name} is not on this machine and cannot be fetched ({type(error).__name__}: {reason}); check the name and "
+        "the network, or give the path of a folder that was downloaded elsewhere"
     )
 
 
