@@ -14,7 +14,7 @@ from intermodal.publishing import files_of, push, tasks_of
 from intermodal.saving import keep_figures, load_model, save_model
 from intermodal.systems.clip import build, sized
 from intermodal.tokenizers.word import WordTokenizer
-from tests.test_saving_hub import COMMIT, put
+from tests.test_fetching import COMMIT, put
 
 hub: Any = pytest.importorskip("huggingface_hub")
 FIELDS = {"text": "text", "image": "image"}
