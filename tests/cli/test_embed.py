@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from intermodal import catalog
 from intermodal.cli import embed as module
 from intermodal.cli.app import run
 from intermodal.cli.embed import Vectors
 from intermodal.cli.items import item_of
 from intermodal.modalities.image import Image
 from intermodal.modalities.text import Text
-from intermodal.saving import load_model
+from intermodal.saving import load_model, save_model
+from intermodal.tokenizers.word import WordTokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,17 @@ def test_folders_patterns_archives_files_and_words(tmp_path: Path, capsys: pytes
     items = [picture(0), picture(2), picture(1), picture(3), picture(0), Text("a red circle"), picture(7)]
     np.testing.assert_allclose(vectors, model.embed(items).numpy(), atol=1e-5)
     assert [p.name for p in out.parent.iterdir()] == ["v.npz"]
+
+
+def test_a_model_that_makes_no_vectors_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = {"text": "text", "image": "image"}
+    system = catalog.module("systems", "language")
+    save_model(tmp_path / "m", system.build(system.sized("tiny", fields, WordTokenizer(words=("a", "b")))))
+    model, library = str(tmp_path / "m"), str(tmp_path / "l")
+    for command in (["embed", model, "a"], ["index", library, "a", "--model", model]):
+        assert run(command) == 2
+        assert "does not embed" in capsys.readouterr().err
+    assert not (tmp_path / "l").exists()
 
 
 def test_nothing_readable_leaves_what_was_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

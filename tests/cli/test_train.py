@@ -1,6 +1,7 @@
-"""``intermodal train`` of systems that do not embed."""
+"""``intermodal train`` of systems that do not embed, and what it makes of the data and of a run that is done."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,21 @@ def test_part_that_cannot_be_taken_in_is_explained(
     assert run([*arguments, *(["--part", given] if given else [])]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_words_in_files_are_learnt_and_a_finished_training_has_nothing_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for i, colour in enumerate(("red", "green", "blue", "white") * 2):
+        (tmp_path / f"{i}.txt").write_text(f"a {colour} thing")
+        rows.append({"text_file_name": f"{i}.txt", "caption": f"it is {colour}", "split": "train"})
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["train", "language", "--data", str(tmp_path), "--fields", "text", "--out", str(tmp_path / "run")]
+    command += ["--resume", *SMALL]
+    assert run(command) == 0
+    capsys.readouterr()
+    words = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert {"red", "green", "thing"} <= set(re.findall(r"[a-z]+", json.dumps(words)))
+    assert run(command) == 0
+    assert "nothing was left to train" in capsys.readouterr().out

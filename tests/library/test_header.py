@@ -4,13 +4,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from intermodal.errors import StoreError
+from intermodal.errors import StoreError, Unsupported
 from intermodal.library.header import identity, make, read, remove, said
 from intermodal.library.windows import Windows
 
 
+def model_of(**told: object) -> SimpleNamespace:
+    return SimpleNamespace(embed=len, **told)
+
+
+def test_what_makes_no_vectors_makes_no_library(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="a painter does not embed, so it makes no library"):
+        make(tmp_path / "a", SimpleNamespace(name="a painter"), Windows())
+    assert not list(tmp_path.glob("a/*"))
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    make(tmp_path / "a" / "b", SimpleNamespace(name="small", fingerprint="f00"), Windows(5.0, 1.0, 10))
+    make(tmp_path / "a" / "b", model_of(name="small", fingerprint="f00"), Windows(5.0, 1.0, 10))
     told = read(tmp_path / "a" / "b")
     assert told["model"] == {"name": "small", "identity": "f00"}
     assert Windows(**told["windows"]) == Windows(5.0, 1.0, 10)
@@ -48,11 +58,11 @@ def test_what_is_no_library(tmp_path: Path) -> None:
     ("model", "name", "expected"),
     [
         (None, "", ""),
-        (SimpleNamespace(), "", ""),
-        (SimpleNamespace(name="a"), "a", "a"),
-        (SimpleNamespace(name="a", fingerprint="b"), "a", "b"),
-        (SimpleNamespace(name=lambda: "a", fingerprint=lambda: 7), "a", "7"),
-        (SimpleNamespace(name=None, fingerprint=None), "", ""),
+        (model_of(), "", ""),
+        (model_of(name="a"), "a", "a"),
+        (model_of(name="a", fingerprint="b"), "a", "b"),
+        (model_of(name=lambda: "a", fingerprint=lambda: 7), "a", "7"),
+        (model_of(name=None, fingerprint=None), "", ""),
     ],
 )
 def test_what_a_model_says(model: object, name: str, expected: str) -> None:

@@ -10,8 +10,8 @@ lengths, so that masks stay in it. That other sizes are right too is not believe
 sizes and lengths, against ``embed`` in fp32; a file that differs is not kept. The record in the file's own metadata
 holds how items are prepared, so that ``_frozen.of_onnx`` reads it again alone.
 
-Written by torch's exporter of traces. The newer one needs two packages more, takes some ten times as long, and asks a
-condition of every branch that looks at a mask.
+Written by torch's exporter of traces: the newer one needs two packages more, and asks a condition of every branch that
+looks at a mask.
 """
 
 import json

@@ -39,12 +39,12 @@ def command(
 ) -> None:
     """Turn files and words into unit vectors of one space; what cannot be read is reported, the rest is done."""
     from intermodal import runtime
+    from intermodal.cli.items import embedding
     from intermodal.data.stream import stream
     from intermodal.errors import InvalidData
-    from intermodal.saving import load_model
 
     runtime.threads()
-    loaded = load_model(model)
+    loaded = embedding(model)
     total = sum(_count(given) for given in inputs)
     failed = []
     with Vectors(out) as vectors, bar("embedding") as progress, ExitStack() as archives:

@@ -20,12 +20,12 @@ def command(
 ) -> None:
     """Add files to a library; what is already in it is skipped, so a run that was killed goes on where it was."""
     from intermodal import runtime
+    from intermodal.cli.items import embedding
     from intermodal.errors import InvalidValue
     from intermodal.library.library import Library
-    from intermodal.saving import load_model
 
     runtime.threads()
-    loaded = load_model(model)
+    loaded = embedding(model)
     store = (
         Library.open(library, loaded)
         if library.exists() and any(library.iterdir())

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from intermodal import catalog
-from intermodal.errors import UnreadableMedia
+from intermodal.errors import UnreadableMedia, Unsupported
 from intermodal.items import open_item
-from intermodal.types import Item
+from intermodal.types import Embeds, Item
 
 
 def item_of(words: str, model: Any = None) -> Item:
@@ -29,6 +29,20 @@ def item_of(words: str, model: Any = None) -> Item:
     from intermodal.data.stream import picture_size
 
     return open_item(Path(words), picture_size(model))
+
+
+def embedding(name: str) -> Embeds:
+    """Returns the loaded model ``name``.
+
+    Raises:
+        Unsupported: it makes no vectors.
+    """
+    from intermodal.saving import load_model
+
+    model = load_model(name)
+    if not isinstance(model, Embeds):
+        raise Unsupported(f"{name} does not embed; `intermodal list models` says which models do")
+    return model
 
 
 def text_of(words: str) -> Item | None:

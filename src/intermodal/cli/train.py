@@ -87,7 +87,9 @@ def command(
         return
     lines = [
         f"model: {result['model']}",
-        f"{result['samples']} samples in {result['seconds']:.0f} s, {result['samples_per_s']:.0f}/s, "
+        "nothing was left to train"
+        if result["loss"] is None
+        else f"{result['samples']} samples in {result['seconds']:.0f} s, {result['samples_per_s']:.0f}/s, "
         f"loss {result['loss']:.3f}",
     ]
     finish(result, json, "\n".join(lines), f"intermodal evaluate {out / 'model'} --data {shlex.quote(data)}")

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from intermodal.errors import InvalidValue, StoreError
+from intermodal.errors import InvalidValue, StoreError, Unsupported
 from intermodal.library.durable import DAMAGED, write_durably
 from intermodal.library.sources import HEADER
 from intermodal.library.windows import Windows
+from intermodal.types import Embeds
 
 FORMAT = 1
 DERIVED = "derived"
@@ -49,7 +50,14 @@ def said(model: object, attribute: str) -> str:
 
 
 def identity(model: object) -> str:
-    """Returns what tells a model from others: its ``fingerprint``, else its ``name``, else nothing."""
+    """Returns what tells a model from others: its ``fingerprint``, else its ``name``, else nothing.
+
+    Raises:
+        Unsupported: it makes no vectors.
+    """
+    if model is not None and not isinstance(model, Embeds):
+        who = said(model, "name") or type(model).__name__
+        raise Unsupported(f"{who} does not embed, so it makes no library; give a model that does")
     return said(model, "fingerprint") or said(model, "name")
 
 

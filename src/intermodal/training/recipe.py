@@ -92,7 +92,7 @@ def _tokenizer(source: Any, fields: Mapping[str, str]) -> Any:
     index = range(0, len(source), step)
     if readable:
         texts = [t for name in names for t in readable(name, index)]
-    elif names:
+    if names and not texts:  # there is nothing that tells them, or they lie in files
         for i in index:
             sample = source.samples([i])[0]
             for name in names:
