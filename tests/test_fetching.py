@@ -113,8 +113,10 @@ def fetching(monkeypatch: pytest.MonkeyPatch, there: Path, here: Path) -> list[s
     hub: Any = pytest.importorskip("huggingface_hub")
     fetched: list[str] = []
 
-    def download(repo: str, *, revision: str | None, allow_patterns: list[str], local_files_only: bool) -> str:
-        assert (repo, revision in (None, COMMIT)) == ("someone/painter", True)
+    def download(
+        repo: str, *, repo_type: str, revision: str | None, allow_patterns: list[str], local_files_only: bool
+    ) -> str:
+        assert (repo, repo_type, revision in (None, COMMIT)) == ("someone/painter", "model", True)
         names = [str(path.relative_to(there)) for path in sorted(there.rglob("*")) if path.is_file()]
         chosen = list(hub.utils.filter_repo_objects(names, allow_patterns=allow_patterns))
         for name in [] if local_files_only else chosen:

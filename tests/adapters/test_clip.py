@@ -270,7 +270,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path: Path, folder: Path) -> 
             "config.json",
             ("model_type",),
             "convnext",
-            "of the type 'convnext'; this package reads: bert, blip, .*clap, clip, ",
+            "of the type 'convnext'; this package reads: align, bert, blip, .*clap, clip, ",
         ),
         ("config.json", ("text_config", "layer_norm_eps"), 1e-6, "layer_norm_eps 1e-06"),
         ("config.json", ("vision_config", "hidden_act"), "relu", "hidden_act 'relu'"),

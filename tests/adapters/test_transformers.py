@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-OWN = ("blip", "clip", "compound", "connected", "diffusers_pipeline", "lxmert", "visual_bert")
+OWN = ("blip", "clip", "compound", "connected", "diffusers_pipeline", "lxmert", "open_clip", "visual_bert")
 """Families that our own code computes, folders of several models, and pipelines, which another library reads."""
 
 

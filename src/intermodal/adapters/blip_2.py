@@ -107,6 +107,7 @@ def load(folder: Path) -> Teller:
         MissingExtra: the library is not installed.
         InvalidCheckpoint: files are missing, damaged, or do not fit each other; lists what is wrong.
     """
+    _transformers.library()
     settings = read_object(folder / "config.json")
     kind = (settings.get("architectures") or [KIND])[0]
     if kind != KIND:

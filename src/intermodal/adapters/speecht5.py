@@ -104,6 +104,7 @@ def load(folder: Path) -> Voice:
         MissingExtra: the library is not installed.
         InvalidCheckpoint: files are missing, damaged, or do not fit each other; lists what is wrong.
     """
+    _transformers.library()
     kind = (read_object(folder / "config.json").get("architectures") or [KIND])[0]
     if kind != KIND:
         raise InvalidCheckpoint(f"{folder} was written by {kind}; of SpeechT5 this package reads {KIND}")
