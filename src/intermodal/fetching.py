@@ -65,7 +65,7 @@ def snapshot(
         MissingExtra: huggingface_hub is not installed.
         InvalidCheckpoint: they are not here and cannot be fetched: no network, no such name, or no access.
     """
-    hub = _library(name)
+    hub = library(f"loading {name}")
 
     def ask(here: bool, patterns: Sequence[str], commit: str = "") -> Path:
         about = {"repo_type": kind, "revision": commit or revision or None, "local_files_only": here}
@@ -108,8 +108,8 @@ def _unreachable(name: str, error: Exception) -> InvalidCheckpoint:
     )
 
 
-def _library(name: str) -> Any:
-    """Returns the library of the hub.
+def library(purpose: str) -> Any:
+    """Returns the library of the hub, which ``purpose`` needs.
 
     Raises:
         MissingExtra: it is not installed.
@@ -117,7 +117,7 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError as error:
-        raise MissingExtra("huggingface_hub", "models", f"loading {name}") from error
+        raise MissingExtra("huggingface_hub", "models", purpose) from error
 
 
 def _weights(folder: Path) -> Iterator[list[str]]:

@@ -5,7 +5,6 @@ whole or not at all, after it has been loaded here. Files of a former model of t
 go away; whatever else somebody put there stays.
 """
 
-import importlib
 import json
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from intermodal import fetching, saving
-from intermodal.errors import InvalidCheckpoint, InvalidValue, MissingExtra
+from intermodal.errors import InvalidCheckpoint, InvalidValue
 from intermodal.types import Answers, Classifies, Embeds
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -70,7 +69,7 @@ def push(
     """
     if not NAME.fullmatch(name) or ".." in name or "--" in name or len(name) > NAME_MAX or name[-1] in ".-":
         raise InvalidValue(f"{name!r} is no name of the hub; write owner/name, of letters, digits, '-', '_' and '.'")
-    hub = _hub()
+    hub = fetching.library("pushing a model")
     folder = _own(model)
     paths = files_of(folder)
     card = card_of(folder, saving.load_model(folder), licence)
@@ -122,18 +121,6 @@ def _sent(hub: Any, api: Any, name: str, operations: list[Any], private: bool, r
     operations += [hub.CommitOperationDelete(path) for path in old]
     message = "Upload a model of intermodal"
     return api.create_commit(name, operations, commit_message=message, revision=revision or None)
-
-
-def _hub() -> Any:
-    """Returns the hub's library.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    try:
-        return importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise MissingExtra("huggingface_hub", "models", "pushing a model") from error
 
 
 def _own(model: str | Path) -> Path:
@@ -199,7 +186,7 @@ def card_of(folder: Path, model: Any, licence: str = "") -> bytes:
         InvalidCheckpoint: the card's first lines are not what they should be.
     """
     words = (folder / "README.md").read_text("utf-8")
-    hub = _hub()
+    hub = fetching.library("pushing a model")
     try:
         known = words if words.lstrip().startswith("---") else f"---\nlibrary_name: intermodal\n---\n\n{words}"
         card = hub.RepoCard(known)

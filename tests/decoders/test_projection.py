@@ -46,3 +46,15 @@ def test_dropout_is_for_training_alone() -> None:
     assert not torch.equal(head(encoded), head(encoded))
     head.eval()
     assert torch.equal(head(encoded), head(encoded))
+
+
+def test_what_comes_in_is_left_out_alike_in_all_rows() -> None:
+    head, encoded, seen = Projection(64, 8, 6, dropout=0.5), said(), list[torch.Tensor]()
+    encoded = Encoded(encoded.tokens, encoded.mask, torch.randn(3, 64))
+    head.last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    head(encoded)
+    head.eval()(encoded)
+    trained, whole = seen
+    gone = (trained == 0).all(dim=0)
+    assert 10 < int(gone.sum()) < 54
+    assert torch.equal(trained[:, ~gone], 2 * whole[:, ~gone])

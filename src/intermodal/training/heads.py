@@ -29,9 +29,9 @@ from intermodal.training.watch import logger
 GRID = (
     Head(),
     Head(512, 0.3),
-    Head(1024, 0.5),
+    Head(1024, 0.3),
     Head(512, 0.3, 2),
-    Head(1024, 0.5, 2),
+    Head(1024, 0.3, 2),
 )
 """Heads that are tried: one product; a layer between, narrow and wide; the same with tokens gathered."""
 
