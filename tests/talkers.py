@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from PIL import Image as Pillow
 
+import intermodal as im
 from intermodal.media.source import printable
-from intermodal.types import Item, Turn
+from intermodal.sampling.autoregressive import Sampling
+from intermodal.types import Item, Reply, Turn
 from tests import published
 
 SIDE, LONGEST = 32, 10
@@ -177,3 +179,26 @@ def theirs(prepared: Any, network: Any, turns: Sequence[Turn], seed: int | None 
         rows = network.generate(**given, **how)
     written = rows[0, given["input_ids"].shape[1] :]
     return printable(prepared.tokenizer.decode(written, skip_special_tokens=True)).strip()
+
+
+def check_talks(ours: Any, prepared: Any, network: Any) -> tuple[list[Turn], Reply]:
+    """Checks that a model says what the library's does, of one picture, of two over several turns, of words, and drawn.
+
+    Returns the several turns, and the reply to them.
+    """
+    wide, high = im.Image(published.picture(30, 70)), im.Image(published.picture(50, 40, 1))
+    asked = [Turn("user", (wide, im.Text("what is this?")))]
+    first = ours.talk(asked)
+    assert first.words == theirs(prepared, network, asked)
+    assert first.words
+    later = [*asked, Turn("assistant", (im.Text("a cat"),)), Turn("user", (im.Text("and"), high, im.Text("here?")))]
+    second = ours.talk(later)
+    assert second.words == theirs(prepared, network, later)
+    assert second.read > first.read
+    words = [Turn("system", (im.Text("be brief"),)), Turn("user", (im.Text("hello"),))]
+    assert ours.talk(words).words == theirs(prepared, network, words)
+    drawn = ours.talk(later, sampling=Sampling(1.3, 0, 0.9, seed=4)).words
+    how = {"do_sample": True, "temperature": 1.3, "top_k": 0, "top_p": 0.9}
+    assert drawn == theirs(prepared, network, later, 4, **how)
+    assert drawn != second.words
+    return later, second
