@@ -1,6 +1,6 @@
 import torch
 
-from intermodal.decoders.projection import Gather, Projection
+from intermodal.decoders.projection import Gather, Projection, Said
 from intermodal.types import Encoded
 
 
@@ -49,8 +49,8 @@ def test_dropout_is_for_training_alone() -> None:
 
 
 def test_what_comes_in_is_left_out_alike_in_all_rows() -> None:
-    head, encoded, seen = Projection(64, 8, 6, dropout=0.5), said(), list[torch.Tensor]()
-    encoded = Encoded(encoded.tokens, encoded.mask, torch.randn(3, 64))
+    head, plain, seen = Projection(64, 8, 6, dropout=0.5), said(), list[torch.Tensor]()
+    encoded = Said(plain.tokens, plain.mask, torch.randn(3, 64))
     head.last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     head(encoded)
     head.eval()(encoded)
