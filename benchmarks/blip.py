@@ -268,12 +268,26 @@ def keep(found: dict[str, dict[str, float]], shares: dict[str, float], command: 
         for key, value in values.items():
             record(f"blip.{name}.{key}", round(100 * value, 1), "%", "-", command)
     for name, share in shares.items():
-        record(f"blip.captions_right.{name}", round(100 * share, 1), "%", "-", command, note="captions learnt from")
+        record(
+            f"blip.captions_right.{name}",
+            round(100 * share, 1),
+            "%",
+            "-",
+            command,
+            note=f"captions learnt from that are right: {name}",
+        )
     for key in LABELS:
         asked = "≥ 50" if key in CLAIM else "-"
         value = recovered(found, key)
         if value == value:
-            record(f"blip.recovered.{key}", round(100 * value), "%", asked, command, note="of what the noise cost")
+            record(
+                f"blip.recovered.{key}",
+                round(100 * value),
+                "%",
+                asked,
+                command,
+                note=f"{LABELS[key]}: of what noise cost",
+            )
 
 
 def run(arguments: argparse.Namespace) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
