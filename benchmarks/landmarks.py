@@ -16,8 +16,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,8 @@ def measured(folder: Path, landmark: Landmark, scenes: int) -> dict[str, float]:
     slow = set(getattr(model, "slow", ()) and model.slow.parameters())
     found = {"weights": sum(p.numel() for p in model.parameters() if p not in slow) / 1e6}
     source = Diorama("test", fields=CAPTIONS, size=scenes)
-    made = {"found": found_share, "written": written, "painted": painted, "answered": answered}
     for task in landmark.tasks:
-        found[task] = made[task](model, source)
+        found[task] = TASKS[task](model, source)
         print(f"{folder.parent.name}: {task} {100 * found[task]:.1f} %", file=sys.stderr, flush=True)
     return found
 
@@ -162,16 +162,6 @@ def arrived(model: Any, source: Any, given: str, to: str) -> float:
     return float(found["attribute_accuracy"])
 
 
-def written(model: Any, source: Any) -> float:
-    """Returns the share of the attributes that arrives from pictures in sentences."""
-    return arrived(model, source, "image", "text")
-
-
-def painted(model: Any, source: Any) -> float:
-    """Returns the share of the attributes that arrives from sentences in pictures."""
-    return arrived(model, source, "text", "image")
-
-
 def answered(model: Any, source: Any) -> float:
     """Returns the share of the questions that is answered rightly."""
     from intermodal.diorama.source import Diorama
@@ -188,12 +178,19 @@ def answered(model: Any, source: Any) -> float:
     return answer_accuracy(given, [s["answer"].text for s in samples], kinds)["answer_accuracy"]
 
 
+TASKS: dict[str, Callable[[Any, Any], float]] = {
+    "found": found_share,
+    "written": partial(arrived, given="image", to="text"),
+    "painted": partial(arrived, given="text", to="image"),
+    "answered": answered,
+}
+
+
 def table(found: Mapping[str, Mapping[str, float]]) -> None:
     """Prints a row for each system."""
-    tasks = ("found", "written", "painted", "answered")
-    print(f"{'':12} {'weights':>9}" + "".join(f"{task:>10}" for task in tasks))
+    print(f"{'':12} {'weights':>9}" + "".join(f"{task:>10}" for task in TASKS))
     for name, row in found.items():
-        cells = "".join(f"{100 * row[task]:>9.1f}%" if task in row else f"{'':>10}" for task in tasks)
+        cells = "".join(f"{100 * row[task]:>9.1f}%" if task in row else f"{'':>10}" for task in TASKS)
         print(f"{name:12} {row['weights']:>7.2f} M{cells}")
 
 
@@ -232,10 +229,9 @@ def main() -> None:
 def kept(found: Mapping[str, Mapping[str, float]], minutes: float) -> None:
     """Records the figures."""
     command = f"python benchmarks/landmarks.py --minutes {minutes:g} --record"
-    told: Sequence[str] = ("found", "written", "painted", "answered")
     for name, row in found.items():
         note = f"{row['weights']:.2f} M weights, {minutes:g} minutes"
-        for task in (one for one in told if one in row):
+        for task in (one for one in TASKS if one in row):
             unit = "% of the ceiling" if task == "found" else "%"
             record(f"landmarks.{task}.{name}", round(100 * row[task], 1), unit, "-", command, note=note)
 

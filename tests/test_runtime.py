@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,32 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPat
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert runtime.cores() == 1
+
+
+def affinity_of_threads(parts: int) -> list[set[int]]:
+    """Returns the cores of as many threads, each of which stays on its part."""
+    found: list[set[int]] = [set() for _ in range(parts)]
+
+    def run(part: int) -> None:
+        runtime.stay(part, parts)
+        found[part] = os.sched_getaffinity(0)
+
+    threads = [threading.Thread(target=run, args=(part,)) for part in range(parts)]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    return found
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads choose no cores here")
+def test_a_thread_stays_on_its_share_of_the_cores() -> None:
+    here = os.sched_getaffinity(0)
+    first, second = affinity_of_threads(2)
+    if len(here) > 1:
+        assert first | second == here
+        assert not first & second
+    assert affinity_of_threads(len(here) + 1) == [here] * (len(here) + 1)  # fewer cores than threads
+    assert os.sched_getaffinity(0) == here  # no other thread
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**40 + 3])

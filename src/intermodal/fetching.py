@@ -12,6 +12,8 @@ from intermodal import catalog
 from intermodal.errors import IntermodalError, InvalidCheckpoint, InvalidValue, MissingExtra
 
 HUB = "hub:"
+NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+"""A pattern of ``owner/name``; two dots in it are refused besides."""
 OPEN_CLIP, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 """What a folder in open_clip's layout holds in place of, or beside, files of the usual names."""
 PIPELINE = "model_index.json"
@@ -34,7 +36,7 @@ def hub_folder(name: str) -> Path:
         InvalidCheckpoint: it is not here and cannot be fetched: no network, no such name, or no access.
     """
     repo, _, revision = name.removeprefix(HUB).partition("@")
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo) or ".." in name:
+    if not re.fullmatch(NAME, repo) or ".." in name:
         raise InvalidValue(f"{name!r} is no name of the hub; write hub:owner/name, or hub:owner/name@revision")
     return snapshot(name, repo, revision, SETTINGS, _lacking, _weights)
 

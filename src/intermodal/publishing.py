@@ -15,7 +15,6 @@ from intermodal import fetching, saving
 from intermodal.errors import InvalidCheckpoint, InvalidValue
 from intermodal.types import Answers, Classifies, Embeds
 
-NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NAME_MAX = 96
 FILES = ("config.json", "model.safetensors", "README.md", "figures.json")
 """Of a saved model; one that was joined of encoders has theirs in ``encoders/`` too."""
@@ -67,8 +66,7 @@ def push(
         InvalidCheckpoint: the folder holds no whole model of this package, or the hub refused it.
         MissingExtra: huggingface_hub is not installed.
     """
-    if not NAME.fullmatch(name) or ".." in name or "--" in name or len(name) > NAME_MAX or name[-1] in ".-":
-        raise InvalidValue(f"{name!r} is no name of the hub; write owner/name, of letters, digits, '-', '_' and '.'")
+    _check_name(name)
     hub = fetching.library("pushing a model")
     folder = _own(model)
     paths = files_of(folder)
@@ -100,6 +98,13 @@ def push(
             "name, the network and that the token may write"
         ) from error
     return {**result, "commit": str(done.oid), "url": str(done.commit_url)}
+
+
+def _check_name(name: str) -> None:
+    """Raises InvalidValue where the hub would take no model of that name."""
+    odd = ".." in name or "--" in name or len(name) > NAME_MAX or name[-1:] in (".", "-")
+    if odd or not re.fullmatch(fetching.NAME, name):
+        raise InvalidValue(f"{name!r} is no name of the hub; write owner/name, of letters, digits, '-', '_' and '.'")
 
 
 def _sent(hub: Any, api: Any, name: str, operations: list[Any], private: bool, revision: str) -> Any:

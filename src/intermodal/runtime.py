@@ -156,6 +156,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def stay(part: int, parts: int) -> None:
+    """Keeps the calling thread, and those it starts, on one of equal shares of this process's cores.
+
+    Threads that wake each other often, as all do that take turns in Python, are else put on one core while another is
+    idle. Nothing happens where there are fewer cores than shares, or the system does not let a thread choose.
+
+    Args:
+        part: number of the share.
+        parts: how many there are.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        own = sorted(os.sched_getaffinity(0))
+        if len(own) >= parts:
+            os.sched_setaffinity(0, own[part % parts :: parts])
+
+
 def threads(count: int | None = None, beside: int = 0) -> int:
     """Sets and returns the number of compute threads: ``count``, else the environment's, else this process's cores.
 

@@ -75,7 +75,7 @@ HEAVY_AT_TOP = {
     "pyarrow": ("library",),
     "fastapi": ("serving",),
     "starlette": ("serving",),
-    "uvicorn": (),
+    "uvicorn": ("serving",),
     "sklearn": (),
     "scipy": (),
     "matplotlib": (),

@@ -84,11 +84,11 @@ def tone(seconds: float = 1.0, rate: int = 16_000) -> bytes:
 @contextmanager
 def listening(app: Any) -> Iterator[str]:
     """Returns a context with the address of an application that listens on a real socket of this machine."""
-    import uvicorn
+    from intermodal.serving.wire import server
 
     place = socket.socket()
     place.bind(("127.0.0.1", 0))
-    running = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
+    running = server(app, 1.0)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [place]})
     thread.start()
     try:

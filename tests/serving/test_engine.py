@@ -1,6 +1,8 @@
 """Which model is asked, and that many requests are computed together."""
 
 import asyncio
+import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,35 @@ def test_vectors_of_many_clients_are_computed_together_and_are_unit() -> None:
         assert sum(fake.sizes) == 30
         for n, rows in enumerate(found, 1):
             np.testing.assert_allclose(rows, np.array([[n, 1]]) / np.hypot(n, 1), rtol=1e-6)
+
+    asyncio.run(main())
+
+
+class Placed:
+    """Embeds on two threads at a time alone, and remembers which cores each may use."""
+
+    def __init__(self) -> None:
+        self.cores: list[set[int]] = []
+        self.both = threading.Barrier(2, timeout=30)
+
+    def embed(self, items: Any) -> torch.Tensor:
+        self.cores.append(os.sched_getaffinity(0))
+        self.both.wait()
+        return torch.ones(len(items), 2)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="threads choose no cores here"
+)
+def test_each_thread_that_embeds_stays_on_cores_of_its_own() -> None:
+    async def main() -> None:
+        placed = Placed()
+        engine = Engine({"m": placed}, Settings(wait_s=0.0, together=1))
+        engine._alone = {}  # as of a network, which may be called by both
+        await asyncio.gather(*(engine.embed("m", [Text("a")]) for _ in range(2)))
+        first, second = placed.cores
+        assert first | second == os.sched_getaffinity(0)
+        assert not first & second
 
     asyncio.run(main())
 

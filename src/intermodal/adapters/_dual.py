@@ -128,11 +128,30 @@ class Dual(shared.Published):
         Raises:
             InvalidValue: no labels, or a prompt without a place for them.
         """
-        if not labels or not prompts or any("{}" not in p for p in prompts):
-            raise InvalidValue(f"classify needs labels, and prompts with {{}} for them, not {labels!r}, {prompts!r}")
-        words = self.embed([Text(prompt.replace("{}", label)) for label in labels for prompt in prompts])
+        words = self.embed(sentences(labels, prompts))
         classes = F.normalize(words.view(len(labels), len(prompts), -1).mean(dim=1), dim=-1)
         return self._probabilities(self.network, self.embed(items) @ classes.T)
+
+
+def sentences(labels: Sequence[str], prompts: Sequence[str]) -> list[Text]:
+    """Returns every prompt with each label in it, those of a label side by side.
+
+    Raises:
+        InvalidValue: no labels, or a prompt without a place for them.
+    """
+    if not labels or not prompts or any("{}" not in p for p in prompts):
+        raise InvalidValue(f"classify needs labels, and prompts with {{}} for them, not {labels!r}, {prompts!r}")
+    return [Text(prompt.replace("{}", label)) for label in labels for prompt in prompts]
+
+
+def pictures(preprocessor: Any) -> Reading:
+    """Returns how most networks of the library read pictures."""
+    return Reading(preprocessor, lambda network, batch: network.get_image_features(batch.values))
+
+
+def words(preprocessor: Any) -> Reading:
+    """Returns how most networks of the library read texts: with a mask of their tokens."""
+    return Reading(preprocessor, lambda network, batch: network.get_text_features(batch.values, batch.mask.long()))
 
 
 def softmax_of(scale: str) -> Callable[[Any, Tensor], Tensor]:

@@ -77,8 +77,8 @@ def load(folder: Path) -> Dual:
         side = made.crop_size if made.do_center_crop else made.size
         pictures = Pictures(made, int(side["height"]))
         return {
-            "image": Reading(pictures, lambda network, batch: network.get_image_features(batch.values)),
-            "text": Reading(texts, lambda network, batch: network.get_text_features(batch.values, batch.mask.long())),
+            "image": _dual.pictures(pictures),
+            "text": _dual.words(texts),
         }
 
     return _dual.load(folder, "AlignModel", read, _probabilities)

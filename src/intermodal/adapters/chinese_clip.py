@@ -30,8 +30,8 @@ def load(folder: Path) -> Dual:
         texts = _tokens.Texts(tokens, min(PLACES, words.max_position_embeddings))
         pictures = _transformers.pictures(folder, config.vision_config.image_size, PICTURES)
         return {
-            "image": Reading(pictures, lambda network, batch: network.get_image_features(batch.values)),
-            "text": Reading(texts, lambda network, batch: network.get_text_features(batch.values, batch.mask.long())),
+            "image": _dual.pictures(pictures),
+            "text": _dual.words(texts),
         }
 
     return _dual.load(folder, "ChineseCLIPModel", read, _dual.softmax_of("logit_scale"))

@@ -71,7 +71,7 @@ def load(folder: Path) -> Dual:
         sounds = Sounds(_transformers.extractor(folder, "ClapFeatureExtractor"))
         return {
             "audio": Reading(sounds, _heard),
-            "text": Reading(texts, lambda network, batch: network.get_text_features(batch.values, batch.mask.long())),
+            "text": _dual.words(texts),
         }
 
     return _dual.load(folder, "ClapModel", read, _dual.softmax_of("logit_scale_a"))

@@ -36,7 +36,7 @@ def load(folder: Path) -> Dual:
         texts = _tokens.Texts(tokens, words.max_position_embeddings, whole=True, lower=True)
         pictures = _transformers.pictures(folder, config.vision_config.image_size, PICTURES)
         return {
-            "image": Reading(pictures, lambda network, batch: network.get_image_features(batch.values)),
+            "image": _dual.pictures(pictures),
             "text": Reading(texts, lambda network, batch: network.get_text_features(batch.values)),
         }
 

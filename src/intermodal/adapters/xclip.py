@@ -26,7 +26,6 @@ from intermodal.adapters._dual import Reading
 from intermodal.adapters.clip import PICTURES
 from intermodal.errors import InvalidValue, Unsupported
 from intermodal.modalities.image import Image, ImagePreprocessor
-from intermodal.modalities.text import Text
 from intermodal.modalities.video import Video
 from intermodal.types import Batch, Grid, Item
 
@@ -91,12 +90,10 @@ class Watcher(_dual.Dual):
             InvalidValue: no labels, or a prompt without a place for them.
             Unsupported: an item is no clip.
         """
-        if not labels or not prompts or any("{}" not in p for p in prompts):
-            raise InvalidValue(f"classify needs labels, and prompts with {{}} for them, not {labels!r}, {prompts!r}")
+        asked = _dual.sentences(labels, prompts)
         if any(item.modality != "video" for item in items):
             raise Unsupported("this model sorts clips into labels; give videos")
-        sentences = [Text(prompt.replace("{}", label)) for label in labels for prompt in prompts]
-        cosines = self._seen(items, sentences).view(len(items), len(labels), len(prompts)).mean(dim=2)
+        cosines = self._seen(items, asked).view(len(items), len(labels), len(prompts)).mean(dim=2)
         return self._probabilities(self.network, cosines)
 
     @torch.no_grad()
@@ -124,9 +121,6 @@ def load(folder: Path) -> Watcher:
     clips = Clips(_transformers.pictures(folder, int(seen.image_size), PICTURES), int(seen.num_frames))
     readings = {
         "video": Reading(clips, lambda network, batch: network.get_video_features(batch.values.transpose(1, 2))),
-        "text": Reading(
-            _tokens.Texts(tokens, int(words.max_position_embeddings)),
-            lambda network, batch: network.get_text_features(batch.values, batch.mask.long()),
-        ),
+        "text": _dual.words(_tokens.Texts(tokens, int(words.max_position_embeddings))),
     }
     return Watcher(folder, network, readings, _dual.softmax_of("logit_scale"))

@@ -38,6 +38,7 @@ def command(
         return
     try:
         import fastapi  # noqa: F401
+        import httptools  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
@@ -141,7 +142,7 @@ def _run(app: Any, settings: Any, listening: Any) -> None:
     """Serves until it is told to stop; then what runs is finished."""
     import logging
 
-    import uvicorn
+    from intermodal.serving.wire import server
 
     log = logging.getLogger("intermodal.serving")
     if not log.handlers:
@@ -149,13 +150,4 @@ def _run(app: Any, settings: Any, listening: Any) -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_graceful_shutdown=round(settings.drain_s) or 1,
-        timeout_keep_alive=30,
-    )
-    uvicorn.Server(config).run(sockets=[listening])
+    server(app, settings.drain_s).run(sockets=[listening])

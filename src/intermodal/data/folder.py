@@ -18,7 +18,7 @@ import numpy as np
 
 from intermodal import catalog
 from intermodal.data.decoding import File, Files, Problem
-from intermodal.data.rows import Row, Rows
+from intermodal.data.rows import Row, Rows, check_names
 from intermodal.data.table import Table
 from intermodal.diorama.draws import uniform
 from intermodal.errors import InvalidData, InvalidValue, UnknownName
@@ -74,9 +74,7 @@ class Folder:
                 which no file can be read.
             UnknownName: a split or field that the folder does not have.
         """
-        for name, value in (("fields", fields), ("require", require)):
-            if isinstance(value, str):
-                raise InvalidValue(f"{name} is the string {value!r}; give a tuple of names")
+        check_names(fields, require)
         if cache_bytes < 0:
             raise InvalidValue(f"cache_bytes is {cache_bytes}; give 0 to keep nothing, or more")
         self._split, self._seed, self._epoch = split, seed, 0

@@ -25,7 +25,7 @@ from intermodal.data.columns import Columns
 from intermodal.data.decoding import Problem
 from intermodal.data.folder import CACHE_BYTES, Folder, say
 from intermodal.data.parquet_files import find
-from intermodal.data.rows import FIRST, SPLIT_WORDS, Row, asked_name, renamed
+from intermodal.data.rows import FIRST, SPLIT_WORDS, Row, asked_name, check_names, renamed
 from intermodal.errors import InvalidData, InvalidValue, UnknownName, UnreadableMedia
 from intermodal.media.source import modality_of
 
@@ -59,9 +59,7 @@ def parquet(
         UnknownName: a config, split or column that is not there.
         MissingExtra: a data set of the hub is asked for, and huggingface_hub is not installed.
     """
-    for name, value in (("fields", fields), ("require", require)):
-        if isinstance(value, str):
-            raise InvalidValue(f"{name} is the string {value!r}; give a tuple of names")
+    check_names(fields, require)
     return Folder(ParquetTable(str(path), split, fields, require), split, fields, require, cache_bytes, seed, report)
 
 

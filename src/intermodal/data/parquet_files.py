@@ -19,9 +19,7 @@ NO_CONFIG = ("", "data", "default")
 """Folders of the files of a data set that has one config alone, or of the one that is meant where none is asked for."""
 
 _NUMBERED = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<rest>.*)\.parquet")
-_HUB = re.compile(
-    r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^#@]+))?(#(?P<config>[^#@/*?\[\]]+))?"
-)
+_HUB = re.compile(rf"(?P<repo>{fetching.NAME})(@(?P<revision>[^#@]+))?(#(?P<config>[^#@/*?\[\]]+))?")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Protocol
 
-from intermodal.errors import InvalidData, UnknownName
+from intermodal.errors import InvalidData, InvalidValue, UnknownName
 
 FIRST = 16
 """Of each field, so many rows that have it are remembered, to try whether its files can be read."""
@@ -98,6 +98,13 @@ class Rows(Protocol):
     def close(self) -> None:
         """Closes the files; the next read opens them again."""
         ...
+
+
+def check_names(fields: Sequence[str] | None, require: Sequence[str]) -> None:
+    """Raises InvalidValue where a string is given for names: its letters would be taken for them."""
+    for name, value in (("fields", fields), ("require", require)):
+        if isinstance(value, str):
+            raise InvalidValue(f"{name} is the string {value!r}; give a tuple of names")
 
 
 def split_of(path: PurePath) -> str:

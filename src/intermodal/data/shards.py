@@ -29,7 +29,7 @@ from jaxtyping import Int64
 
 from intermodal.data.decoding import Problem
 from intermodal.data.folder import CACHE_BYTES, Folder, say
-from intermodal.data.rows import FIRST, SPLIT_WORDS, Row, asked_name, renamed
+from intermodal.data.rows import FIRST, SPLIT_WORDS, Row, asked_name, check_names, renamed
 from intermodal.data.shard_names import LABELS, named, paths_of
 from intermodal.data.tars import Index, index_of, texts_of
 from intermodal.errors import InvalidData, InvalidValue, UnknownName, UnreadableMedia
@@ -65,9 +65,7 @@ def shards(
         InvalidData: shards are missing, packed, cut off or damaged, or no sample is left.
         UnknownName: a split or field that the shards do not have.
     """
-    for name, value in (("fields", fields), ("require", require)):
-        if isinstance(value, str):
-            raise InvalidValue(f"{name} is the string {value!r}; give a tuple of names")
+    check_names(fields, require)
     return Folder(ShardTable(str(path), split, fields, require), split, fields, require, cache_bytes, seed, report)
 
 

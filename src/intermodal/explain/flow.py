@@ -7,6 +7,7 @@ what is told is what the code does, not what its comments say it does.
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,9 +124,34 @@ class _Trace(TorchFunctionMode):
             for weight in (*module.parameters(), *module.buffers()):
                 self._owners.setdefault(id(weight), name)
 
-    def watching(self) -> "_Watch":
+    @contextmanager
+    def watching(self) -> Iterator[None]:
         """Returns a context in which operations and calls of parts are followed."""
-        return _Watch(self, self._parts)
+        hooks = [
+            hook for name, part in self._parts.items() for inner in part.modules() for hook in self._hooked(name, inner)
+        ]
+        try:
+            with self:
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _hooked(self, name: str, module: nn.Module) -> Iterator[Any]:
+        """Puts hooks into a module of the part ``name``, and gives them."""
+
+        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+            for tensor in _tensors((args, kwargs)):
+                self.give(self.marks(tensor), name)
+
+        def after(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+            passed = {id(tensor) for tensor in _tensors((args, kwargs))}
+            for tensor in _tensors(result):
+                if id(tensor) not in passed:
+                    self.mark(tensor, frozenset({name}))
+
+        yield module.register_forward_pre_hook(before, with_kwargs=True)
+        yield module.register_forward_hook(after, with_kwargs=True)
 
     def mark(self, tensor: Tensor, marks: Marks) -> None:
         """Keeps what a tensor is marked with."""
@@ -169,45 +195,6 @@ class _Trace(TorchFunctionMode):
         return result
 
 
-class _Watch:
-    """A context: the trace is on, and parts tell when they are called and what they gave."""
-
-    def __init__(self, trace: _Trace, parts: Mapping[str, nn.Module]) -> None:
-        """Keeps both."""
-        self._trace, self._parts = trace, parts
-        self._hooks: list[Any] = []
-
-    def __enter__(self) -> None:
-        """Puts the hooks in."""
-        for name, module in self._parts.items():
-            for inner in module.modules():
-                before, after = self._hooks_of(name)
-                self._hooks.append(inner.register_forward_pre_hook(before, with_kwargs=True))
-                self._hooks.append(inner.register_forward_hook(after, with_kwargs=True))
-        self._trace.__enter__()  # type: ignore[no-untyped-call]
-
-    def __exit__(self, *error: object) -> None:
-        """Takes them out."""
-        self._trace.__exit__(*error)  # type: ignore[no-untyped-call]
-        for hook in self._hooks:
-            hook.remove()
-
-    def _hooks_of(self, name: str) -> tuple[Any, Any]:
-        trace = self._trace
-
-        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-            for tensor in _tensors((args, kwargs)):
-                trace.give(trace.marks(tensor), name)
-
-        def after(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-            passed = {id(tensor) for tensor in _tensors((args, kwargs))}
-            for tensor in _tensors(result):
-                if id(tensor) not in passed:
-                    trace.mark(tensor, frozenset({name}))
-
-        return before, after
-
-
 def _tensors(value: Any) -> Iterator[Tensor]:
     """Gives the tensors in arguments or results, however they are nested."""
     if isinstance(value, Tensor):
@@ -221,6 +208,3 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield from _tensors(getattr(value, field.name))
-
-
-__all__ = ["Flow", "Part", "flow"]

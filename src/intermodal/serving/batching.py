@@ -4,10 +4,13 @@
     request ─┼─ bounded queue ┤                                                   ├─ a thread or two that compute
     request ─┘               └ a piece of a large one at a time                  ┘
 
-Requests take turns: each batch begins with the one that has waited longest since its last turn, and everything alike is
-taken with it, a share of each. So a small request waits for at most one piece of a large one, and a large one is never
-passed over for good. Where nothing is computed the first waits a moment for company. A full queue refuses. Work that
-nobody waits for any more is dropped, and what runs of it is stopped where the model lets it be: see ``interruptible``.
+Requests take turns: each batch begins with the one that has waited longest since its last turn, and what is alike is
+taken with it in the same order, a quarter of a batch of each at most. So a small request waits for at most one turn of
+a large one, and a large one is never passed over for good; and requests end one after another, not all at once, which
+would leave nothing to compute until their clients ask again. A thread takes its next batch itself, since the event loop
+may be busy with what is answered and asked. Where a thread was idle the first waits a moment for company. A full queue
+refuses. Work that nobody waits for any more is dropped, and what runs of it is stopped where the model lets it be: see
+``interruptible``.
 """
 
 import asyncio
@@ -111,17 +114,17 @@ class Queue:
         self.batches: list[int] = []  # sizes since they were last looked at, for the metrics
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "computing", initializer=ready)
+        self._lock = threading.Lock()  # held to look at or change what waits, by the event loop and the threads
         self._waiting: list[Ticket] = []
         self._running: list[Batch] = []
+        self._active = 0  # threads that compute, or are about to
         self._turn = 0
         self._rate = 0.0  # pieces per second, lately
         self._closed = False
-        self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
         """Returns how many pieces wait."""
-        return sum(len(t.pieces) - t.given for t in self._waiting)
+        return sum(len(t.pieces) - t.given for t in tuple(self._waiting))
 
     async def do(self, key: Hashable, work: Work, pieces: Sequence[Any], bounded: bool = True) -> list[Any]:
         """Returns the result for each piece; cancelling the caller drops the work.
@@ -142,17 +145,26 @@ class Queue:
             raise busy("the server is stopping; ask again in a moment", 5, 503)
         if bounded and waiting and waiting + len(pieces) > self.bound:
             raise busy(f"{waiting} pieces of work wait already; come back later", self._soon(waiting))
-        self._turn += 1
-        ticket = Ticket(key, work, pieces, asyncio.get_running_loop().create_future(), self._turn)
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(key, work, pieces, loop.create_future(), 0)
         ticket.results, ticket.left = [None] * len(pieces), len(pieces)
-        self._waiting.append(ticket)
-        self._tasks = [task for task in self._tasks if not task.done()]
-        self._tasks += [asyncio.create_task(self._run()) for _ in range(self._threads - len(self._tasks))]
-        self._wake.set()
+        with self._lock:
+            self._turn += 1
+            ticket.turn = self._turn
+            self._waiting.append(ticket)
+            begins = self._active < self._threads
+            self._active += begins
+        if begins:
+            self._pool.submit(self._run, loop)
         try:
             return await ticket.future
         finally:
-            ticket.dropped = True
+            self._drop(ticket)
+
+    def _drop(self, ticket: Ticket) -> None:
+        """Takes a request out of the queue: nobody waits for it any more."""
+        ticket.dropped = True
+        with self._lock:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
 
@@ -162,56 +174,46 @@ class Queue:
         until = time.monotonic() + seconds
         while (self._waiting or self._running) and time.monotonic() < until:
             await asyncio.sleep(0.01)
-        done = not (self._waiting or self._running)
-        for ticket in [*self._waiting, *(t for batch in self._running for t, _ in batch)]:
+        with self._lock:
+            left = [*self._waiting, *(t for batch in self._running for t, _ in batch)]
+            self._waiting = []
+        for ticket in left:
             ticket.dropped = True
             if not ticket.future.done():
                 ticket.future.set_exception(busy("the server stopped before this was done", 5, 503))
-        self._waiting = []
-        for task in self._tasks:
-            task.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        return done
+        return not left
 
     def _soon(self, waiting: int) -> float:
         """Returns in how many seconds what waits may be done."""
         return min(_RETRY_MAX_S, waiting / self._rate) if self._rate else 1.0
 
-    async def _run(self) -> None:
-        """Computes batch after batch."""
-        loop = asyncio.get_running_loop()
-        idle = True
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Computes batch after batch in a thread, until nothing waits; the event loop hands out the results."""
+        if self.wait_s and len(self) < self.together:
+            time.sleep(self.wait_s)
         while True:
-            if not self._waiting:
-                idle = True
-                self._wake.clear()
-                await self._wake.wait()
-            if idle and self.wait_s and len(self) < self.together:
-                await asyncio.sleep(self.wait_s)
-            idle = False
-            batch = self._next()
-            if not batch:
-                continue
-            self._running.append(batch)
+            with self._lock:
+                batch = self._next()
+                if not batch:
+                    self._active -= 1
+                    return
+                self._running.append(batch)
             began = time.monotonic()
-            found = await loop.run_in_executor(self._pool, _compute, batch)
-            rate = len(self._running) * len(batch) / max(time.monotonic() - began, 1e-6)
-            self._rate = 0.8 * self._rate + 0.2 * rate if self._rate else rate
-            self._running.remove(batch)
-            self.batches = [*self.batches[-9999:], len(batch)]
-            self._hand_out(batch, found)
+            found = _compute(batch)
+            loop.call_soon_threadsafe(self._hand_out, batch, found, time.monotonic() - began)
 
     def _next(self) -> Batch:
-        """Returns the pieces that are computed next; their requests have had their turn."""
+        """Returns the pieces that are computed next; their requests have had their turn. The lock is held."""
         order = sorted(self._waiting, key=lambda ticket: ticket.turn)
         if not order:
             return []
-        alike = [ticket for ticket in order if ticket.key == order[0].key][: self.together]
+        alike = [ticket for ticket in order if ticket.key == order[0].key]
+        turn = max(1, self.together // 4)
         batch: Batch = []
         while alike and len(batch) < self.together:
-            share = max(1, (self.together - len(batch)) // len(alike))
             for ticket in alike:
-                count = min(share, len(ticket.pieces) - ticket.given, self.together - len(batch))
+                count = min(turn, len(ticket.pieces) - ticket.given, self.together - len(batch))
                 batch += [(ticket, ticket.given + n) for n in range(count)]
                 ticket.given += count
             alike = [ticket for ticket in alike if ticket.given < len(ticket.pieces)]
@@ -222,16 +224,19 @@ class Queue:
                 self._waiting.remove(ticket)
         return batch
 
-    def _hand_out(self, batch: Batch, found: list[Any]) -> None:
+    def _hand_out(self, batch: Batch, found: list[Any], seconds: float) -> None:
         """Gives each request its results, and those that have all of them back to their callers."""
+        rate = len(self._running) * len(batch) / max(seconds, 1e-6)
+        self._rate = 0.8 * self._rate + 0.2 * rate if self._rate else rate
+        self.batches = [*self.batches[-9999:], len(batch)]
+        with self._lock:
+            self._running.remove(batch)
         for (ticket, number), result in zip(batch, found, strict=True):
             if ticket.future.done():
                 continue
             if isinstance(result, Failed):
                 ticket.future.set_exception(result.error)
-                ticket.dropped = True
-                if ticket in self._waiting:
-                    self._waiting.remove(ticket)
+                self._drop(ticket)
                 continue
             ticket.results[number] = result
             ticket.left -= 1

@@ -7,6 +7,7 @@ asked, since many programs have such a name built in; the answer says which mode
 
 import asyncio
 import contextvars
+import itertools
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -66,8 +67,13 @@ class Engine:
         self.models = {name: interruptible(model) for name, model in models.items()}
         self.settings = settings
         count = settings.threads or max(1, runtime.cores() // 2)
-        each = partial(torch.set_num_threads, max(1, count // EMBEDDERS))
-        self.quick = Queue(settings.together, settings.queue, settings.wait_s, each, EMBEDDERS)
+        numbers = itertools.count()
+
+        def embedder() -> None:
+            torch.set_num_threads(max(1, count // EMBEDDERS))
+            runtime.stay(next(numbers), EMBEDDERS)
+
+        self.quick = Queue(settings.together, settings.queue, settings.wait_s, embedder, EMBEDDERS)
         self._alone = {
             name: threading.Lock() for name, model in models.items() if not isinstance(model, torch.nn.Module)
         }
