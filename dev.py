@@ -55,6 +55,9 @@ EXTRAS = {
 ALONE = {"bench": ("open_clip_torch",)}
 """What an extra needs besides, installed without what it asks for itself: it would bring a second build of torch."""
 
+PROCESSES_MAX = 4
+"""That all tests are shared out to, one for each core up to these: each takes 1 to 2 GiB."""
+
 TRANSIENT = re.compile(
     r"ConnectionError|Connection (broken|reset|aborted|refused)|timed out|IncompleteRead|ProtocolError|ReadTimeout"
     r"|DO NOT MATCH THE HASHES|Remote end closed|Temporary failure|Max retries exceeded|Network is unreachable"
@@ -302,12 +305,17 @@ def check(layout: bool = True) -> int:
 
 
 def test(arguments: Sequence[str]) -> int:
-    """Returns the exit code of the checks, or of pytest where they hold; the layout is among the tests of pytest."""
+    """Returns the exit code of the checks, or of pytest where they hold; the layout is among the tests of pytest.
+
+    All tests together are shared out to processes, a file to one of them; tests that are asked for run in one, since
+    then what they print and where they stop is wanted.
+    """
     checked = check(layout=False)
     if checked == 130:
         return checked
     say("test: pytest")
-    tested = run([python(), "-m", "pytest", "-m", "not slow", *arguments], ROOT)
+    shared = [] if arguments else ["-n", str(min(PROCESSES_MAX, os.cpu_count() or 1)), "--dist", "loadfile"]
+    tested = run([python(), "-m", "pytest", "-m", "not slow", *shared, *arguments], ROOT)
     if checked:
         say("test: the checks before the tests failed")
     return tested or checked

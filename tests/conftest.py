@@ -17,7 +17,8 @@ install_import_hook("intermodal", "typechecker.checked")
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 SEED = 0
-THREADS = min(2, int(os.environ.get("OMP_NUM_THREADS") or 2))
+PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT") or 1)
+THREADS = max(1, min(2, int(os.environ.get("OMP_NUM_THREADS") or 2)) // PROCESSES)
 
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("house")

@@ -1,6 +1,6 @@
 """Digits seen badly and heard badly: what a model that joins both tells, against each alone and against late fusion.
 
-python3 benchmarks/real/digits_fusion.py             about 12 minutes of one core; --more trains further forms
+python3 benchmarks/real/digits_fusion.py             about 25 minutes of one core; --more trains further forms
 python3 benchmarks/real/digits_fusion.py --quick     the same stages in a minute; its figures mean nothing
 
 Pictures of MNIST keep the fewest principal components (of the training pictures) that hold 25 % of their energy, as in
@@ -10,8 +10,9 @@ recordings (takes 0 to 4) and background sounds (fold 5) are in no training samp
 takes (5 to 9) of its own and the background sounds of training.
 
 Every model sees the same samples for the same number of steps. Single models are trained with three learning rates, and
-the joint one in the forms of ``FORMS``; the dev split chooses. Late fusion joins the two single models that were
-chosen, by a rule and weights tuned on the dev split too. Test samples decide nothing; ``intermodal evaluate`` measures.
+the joint one with these in the forms of ``FORMS``; the dev split chooses. Late fusion joins the two single models that
+were chosen, by a rule and weights tuned on the dev split too. Test samples decide nothing; ``intermodal evaluate``
+measures.
 
 Each stage is kept in --work and skipped when it is there; an interrupted training goes on.
 """
@@ -228,8 +229,11 @@ def main() -> None:
         }
         single[field] = made[best(made, field)]
     fused = {
-        name: trained(data, out / name.replace(" ", "-"), "image,audio", steps, changes)
+        f"{name}, {rate:g} times the usual rate": trained(
+            data, out / f"{name.replace(' ', '-')}-{rate:g}", "image,audio", steps, changes, rate
+        )
         for name, changes in (FORMS | (MORE if chosen.more else {})).items()
+        for rate in rates
     }
     name = best(fused, "image,audio")
     dev = [on_dev(fused[name], "image,audio"), *(on_dev(model, field) for field, model in single.items())]

@@ -272,6 +272,7 @@ def test_benchmarks_are_listed_by_what_they_say(project: Path, capsys: pytest.Ca
         (["bench", "search", "--rows", "9"], "benchmarks/search.py --rows 9"),
         (["bench"], "benchmarks/_table.py"),
         (["bench", "--full"], "benchmarks/_table.py --full"),
+        (["test"], f"-m pytest -m not slow -n {min(4, os.cpu_count() or 1)} --dist loadfile"),
         (["test", "-k", "x"], "-m pytest -m not slow -k x"),
         (["check"], "-m pytest tests/layout"),
     ],

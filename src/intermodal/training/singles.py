@@ -49,7 +49,7 @@ def train_singles(
         say: receives a line for each training.
         progress: called with the share that is done.
         rates: factors of the usual learning rates.
-        batch: samples per batch.
+        batch: samples per batch; all of them where there are fewer.
     """
     folders, total = [], len(model.config.towers) * len(rates)
     for number, field in enumerate(model.config.towers):
@@ -67,7 +67,7 @@ def train_singles(
             options = dataclasses.replace(
                 usual, minutes=minutes, learning_rate=rate * usual.learning_rate, matrix_rate=rate * usual.matrix_rate
             )
-            train(made, Loader(source, made.preprocessors, batch), options, run, resume=True)
+            train(made, Loader(source, made.preprocessors, min(batch, len(source))), options, run, resume=True)
             loss = dev_loss(made, dev)
             say(f"{field} alone, {rate:g} times the usual rate: dev loss {loss:.3f}")
             if best is None or loss < best[0]:
