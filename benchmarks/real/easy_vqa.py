@@ -116,7 +116,9 @@ def main() -> None:
     }
     print(json.dumps({"figures": figures, "results": results}))
     if chosen.record and not chosen.quick and chosen.split == "test":
-        _steps.keep({name: (value, f"≥ {ASKED}") for name, value in figures.items()})
+        for system, (name, value) in zip(results, figures.items(), strict=True):
+            flags = f"--systems {system} --minutes {minutes:g} --record"
+            _steps.keep({name: (value, f"≥ {ASKED}")}, flags)
 
 
 def report(results: dict[str, Any]) -> None:
