@@ -94,6 +94,8 @@ def test_a_heavy_request_does_not_starve_small_ones_nor_they_it() -> None:
         assert sum(map(len, gate.batches[: behind + 1])) <= 4 + 4 + 4 + 1
         assert any(n < 40 for batch in gate.batches[1 : behind + 2] for n in batch), "the heavy one is passed over"
 
+    asyncio.run(main())
+
 
 def test_small_requests_end_one_after_another() -> None:
     async def main() -> None:
@@ -105,8 +107,6 @@ def test_small_requests_end_one_after_another() -> None:
         gate.open.set()
         await asyncio.gather(first, *others)
         assert gate.batches[1:] == [[1, 11, 2, 12, 3, 13, 4, 14], [5, 15, 6, 16, 7, 17, 8, 18]]
-
-    asyncio.run(main())
 
     asyncio.run(main())
 

@@ -86,9 +86,7 @@ class Projection(nn.Module):
         if self.gather is not None:
             x = torch.cat((x, self.gather(encoded.tokens, encoded.mask)), dim=1)
         x = self.norm(x)
-        if (
-            self.training and self.drop.p
-        ):  # a number for each column: one for each of millions takes as long as all else
+        if self.training and self.drop.p:  # a number per column: drawing millions takes as long as all else
             x = x * self.drop(x.new_ones(x.shape[1]))
         if self.first is not None:
             x = self.drop(F.gelu(self.first(x)))

@@ -114,7 +114,7 @@ class Queue:
         self.batches: list[int] = []  # sizes since they were last looked at, for the metrics
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "computing", initializer=ready)
-        self._lock = threading.Lock()  # held to look at or change what waits, by the event loop and the threads
+        self._lock = threading.Lock()  # held to change what waits or runs, by the event loop and the threads
         self._waiting: list[Ticket] = []
         self._running: list[Batch] = []
         self._active = 0  # threads that compute, or are about to
