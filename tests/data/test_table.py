@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import intermodal as im
 from intermodal.data import table
 from intermodal.data.table import Table
 from intermodal.errors import InvalidData, InvalidValue, UnknownName
@@ -125,16 +127,39 @@ def test_links_may_not_leave_the_folder(tmp_path: Path) -> None:
     (inside / "same").symlink_to(inside / "a.txt")
     (inside / "other").symlink_to(outside / "a.txt")
     (inside / "away").symlink_to(outside)
-    assert Path(table.inside(str(inside), "same", "here")).read_text() == "words"
     (inside / "deep").mkdir()
     (inside / "deep" / "up").symlink_to(inside)
-    assert Path(table.inside(str(inside), "deep/up/a.txt", "here")).read_text() == "words"
-    for path in ("other", "away/a.txt"):
-        with pytest.raises(InvalidData, match=r"here: .* link that leaves"):
-            table.inside(str(inside), path, "here")
+    files = ("same", "deep/up/a.txt", "other", "away/a.txt")
+    (inside / "metadata.jsonl").write_text("".join(f'{{"image_file_name": "{name}"}}\n' for name in files))
+    found = Table(inside)
+    same, deep, other, away = found.rows(range(4))
+    for row in (same, deep):
+        assert Path(found.read(row, row.media["image"])).read_text() == "words"
+    for row in (other, away):
+        with pytest.raises(InvalidData, match=r"line \d: .* link that leaves"):
+            found.read(row, row.media["image"])
     (inside / "metadata.jsonl").write_text('{"file_name": "other"}\n')
     with pytest.raises(InvalidData, match="line 1: other is a link"):
         Table(inside)
+
+
+def test_a_relative_folder_is_the_one_it_was_when_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, kind in (("first", im.Text("words")), ("second", im.Image(np.zeros((4, 4, 3), np.uint8)))):
+        (tmp_path / place / "pairs").mkdir(parents=True)
+        file = tmp_path / place / "pairs" / ("a.txt" if place == "first" else "a.png")
+        file.write_text(kind.text) if isinstance(kind, im.Text) else kind.save(file)
+        file.rename(file.with_suffix(".dat"))
+        (file.parent / "metadata.jsonl").write_text('{"file_name": "a.dat"}\n')
+    monkeypatch.chdir(tmp_path / "first")
+    words = Table(Path("pairs"))
+    assert words.name == "pairs"
+    monkeypatch.chdir(tmp_path / "second")
+    picture = Table(Path("pairs"))
+    assert dict(picture.fields) == {"image": "image"}
+    for found, place in ((words, "first"), (picture, "second")):
+        for row in found.rows([0]):
+            for path in (*row.media.values(), *row.unknown):
+                assert found.read(row, path) == str((tmp_path / place / "pairs" / "a.dat").resolve())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,15 +25,16 @@ from intermodal.types import MODALITIES
 
 METADATA = "metadata.jsonl"
 LINE_BYTES_MAX = 1 << 24
+REMEMBERED_MAX = 1 << 16
 
 
 @dataclass(frozen=True)
 class _File:
-    """A metadata file.
+    """A metadata file; what is asked again for every row is remembered here, for as long as the table lives.
 
     Attributes:
-        path: where it is.
-        below: the folder it is in, which the paths in it are below.
+        path: where it is, absolute.
+        below: the folder it is in, which the paths in it are below; absolute, as the working folder may change.
         name: the part of its path that tells it from others, for messages.
         split: the split that the folder's name says.
     """
@@ -43,6 +43,52 @@ class _File:
     below: str
     name: str
     split: str | None
+    _real: dict[str, str] = field(default_factory=dict)
+    _kinds: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def inside(self, path: str, place: str) -> str:
+        """Returns the real path of a row's file.
+
+        Raises:
+            InvalidData: a link leads out of the folder.
+            UnreadableMedia: no file can have that name.
+        """
+        try:
+            parent, name = os.path.split(f"{self.below}{os.sep}{path}")
+            real = f"{self._folder(parent)}{os.sep}{name}"
+            if os.path.islink(real):
+                real = os.path.realpath(real)
+        except ValueError as error:  # half a surrogate pair, which JSON can hold
+            raise UnreadableMedia(f"{path!r} cannot be a path: {error}") from error
+        if not real.startswith(self._folder(self.below).rstrip(os.sep) + os.sep):
+            raise InvalidData(f"{place}: {path} is a link that leaves the folder; put the file itself there")
+        return real
+
+    def content(self, path: str, place: str) -> tuple[str, str]:
+        """Returns the modality that a file's content shows; or nothing, and why."""
+        kind = self._kinds.get(path)
+        if kind is None:
+            _bound(self._kinds)
+            try:
+                kind = modality_of(self.inside(path, place)), ""
+            except UnreadableMedia as error:
+                kind = "", str(error)
+            self._kinds[path] = kind
+        return kind
+
+    def _folder(self, path: str) -> str:
+        """Returns the real path of a folder; many files share it."""
+        real = self._real.get(path)
+        if real is None:
+            _bound(self._real)
+            real = self._real[path] = os.path.realpath(path)
+        return real
+
+
+def _bound(remembered: dict[str, Any]) -> None:
+    """Forgets everything where too much is remembered."""
+    if len(remembered) >= REMEMBERED_MAX:
+        remembered.clear()
 
 
 @dataclass
@@ -60,7 +106,7 @@ class _Found:
     first: dict[str, list[int]] = field(default_factory=dict)
     left_out: int = 0
 
-    def note(self, row: Row) -> None:
+    def note(self, row: Row, file: _File) -> None:
         """Notes the fields and the split of a row, and checks that no column changes its kind.
 
         Raises:
@@ -69,7 +115,7 @@ class _Found:
         for name, path in tuple(row.media.items()):
             kind, reason = name if name in MODALITIES else _by_suffix(path), ""
             if not kind:
-                kind, reason = (self.fields[name], "") if name in self.fields else _content(row.folder, path, row.place)
+                kind, reason = (self.fields[name], "") if name in self.fields else file.content(path, row.place)
             if kind:
                 self._same(name, kind, row.place)
             else:
@@ -140,6 +186,7 @@ class Table:
             UnknownName: a split or field that the folder does not have.
         """
         self._files = _metadata_files(folder)
+        self._at = {file.below: file for file in self._files}
         self._lock = threading.Lock()
         self._handles: dict[int, BinaryIO] = {}
         weakref.finalize(self, _close, self._handles)
@@ -152,7 +199,7 @@ class Table:
                 row = _row(data, f"{file.name} line {line}", file)
                 if row is None:
                     continue
-                found.note(row)
+                found.note(row, file)
                 self.unknown += [(row.place, name, reason) for name, reason in row.unknown.items()]
                 present = {*row.media, *row.texts}
                 if wanted is not None and row.split != wanted:
@@ -200,8 +247,13 @@ class Table:
         return result
 
     def read(self, row: Row, path: str) -> str:
-        """Returns the real path of a row's file; see ``inside``."""
-        return inside(row.folder, path, row.place)
+        """Returns the real path of a row's file.
+
+        Raises:
+            InvalidData: a link leads out of the folder.
+            UnreadableMedia: no file can have that name.
+        """
+        return self._at[row.folder].inside(path, row.place)
 
     def metadata(self, row: Row) -> dict[str, Any]:
         """Returns the columns of a row that are no fields."""
@@ -228,31 +280,6 @@ def _close(handles: dict[int, BinaryIO]) -> None:
         handles.popitem()[1].close()
 
 
-def inside(folder: str, path: str, place: str) -> str:
-    """Returns the real path of a row's file.
-
-    Raises:
-        InvalidData: a link leads out of ``folder``.
-        UnreadableMedia: no file can have that name.
-    """
-    try:
-        parent, name = os.path.split(f"{folder}{os.sep}{path}")
-        real = f"{_real(parent)}{os.sep}{name}"
-        if os.path.islink(real):
-            real = os.path.realpath(real)
-    except ValueError as error:  # half a surrogate pair, which JSON can hold
-        raise UnreadableMedia(f"{path!r} cannot be a path: {error}") from error
-    if not real.startswith(_real(folder).rstrip(os.sep) + os.sep):
-        raise InvalidData(f"{place}: {path} is a link that leaves the folder; put the file itself there")
-    return real
-
-
-@lru_cache(maxsize=1 << 14)
-def _real(folder: str) -> str:
-    """Returns the real path of a folder; remembered, since many files share it."""
-    return os.path.realpath(folder)
-
-
 def _asked(split: str | None, fields: Sequence[str] | None, require: Sequence[str]) -> str:
     """Returns in words what rows were asked for."""
     words = [f"split {split!r}"] if split is not None else []
@@ -265,9 +292,10 @@ def _metadata_files(folder: Path) -> list[_File]:
     """Returns each metadata file of a folder."""
     if not folder.is_dir():
         raise InvalidData(f"{folder} is not a folder; give one that holds {METADATA}")
-    if (folder / METADATA).is_file():
-        return [_File(folder / METADATA, str(folder), f"{folder.name}/{METADATA}", None)]
-    below = [path for path in sorted(folder.iterdir()) if (path / METADATA).is_file()]
+    there = folder.absolute()
+    if (there / METADATA).is_file():
+        return [_File(there / METADATA, str(there), f"{there.name}/{METADATA}", None)]
+    below = [path for path in sorted(there.iterdir()) if (path / METADATA).is_file()]
     if below:
         splits = [SPLIT_WORDS.get(path.name, path.name) for path in below]
         return [_File(p / METADATA, str(p), f"{p.name}/{METADATA}", s) for p, s in zip(below, splits, strict=True)]
@@ -317,7 +345,7 @@ def _row(data: bytes, place: str, file: _File) -> Row | None:
         if value is None or value in ("", []):
             continue
         if column == "file_name" or column.endswith("_file_name"):
-            _media(row, column, value)
+            _media(row, column, value, file)
         elif isinstance(value, str):
             row.texts[column] = (value,)
         elif isinstance(value, list) and all(isinstance(v, str) for v in value):
@@ -338,7 +366,7 @@ def _split(value: Any, place: str) -> str | None:
     return SPLIT_WORDS.get(value, value) if value else None
 
 
-def _media(row: Row, column: str, value: Any) -> None:
+def _media(row: Row, column: str, value: Any, file: _File) -> None:
     """Adds the file that ``column`` names to the row."""
     if not isinstance(value, str):
         raise InvalidData(f"{row.place}: {column} is {value!r}; write the path of a file below the folder")
@@ -351,7 +379,7 @@ def _media(row: Row, column: str, value: Any) -> None:
     if not name:
         name, reason = _by_suffix(value), ""
         if not name:
-            name, reason = _content(row.folder, value, row.place)
+            name, reason = file.content(value, row.place)
         if not name:
             row.unknown[value] = reason
             return
@@ -363,12 +391,3 @@ def _media(row: Row, column: str, value: Any) -> None:
 def _by_suffix(path: str) -> str:
     """Returns the modality that the suffix of ``path`` says, or nothing."""
     return BY_SUFFIX.get(os.path.splitext(path)[1].lower(), "")
-
-
-@lru_cache(maxsize=1 << 16)
-def _content(folder: str, path: str, place: str) -> tuple[str, str]:
-    """Returns the modality that a file's content shows; or nothing, and why."""
-    try:
-        return modality_of(inside(folder, path, place)), ""
-    except UnreadableMedia as error:
-        return "", str(error)
