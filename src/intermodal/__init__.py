@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from intermodal.adapters._onnx import export
+    from intermodal.adapters._layouts import export
     from intermodal.adapters.compound import Compound
     from intermodal.adapters.connected import connect
     from intermodal.diorama.source import Diorama
@@ -64,7 +64,7 @@ _HOMES: dict[str, tuple[str, str]] = {
     "TimeSeries": ("modalities.timeseries", "TimeSeries"),
     "Video": ("modalities.video", "Video"),
     "connect": ("adapters.connected", "connect"),
-    "export": ("adapters._onnx", "export"),
+    "export": ("adapters._layouts", "export"),
     "load": ("saving", "load_model"),
     "open_item": ("items", "open_item"),
     "push": ("publishing", "push"),

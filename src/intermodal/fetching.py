@@ -18,6 +18,8 @@ OPEN_CLIP, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safeten
 """What a folder in open_clip's layout holds in place of, or beside, files of the usual names."""
 PIPELINE = "model_index.json"
 """What a published folder of several networks, each in a folder of its own, has in place of a ``config.json``."""
+MODULES, CLIP_INSIDE = "modules.json", "0_CLIPModel"
+"""What a folder of sentence-transformers has; and the folder in it that a CLIP lies in, where the top has no config."""
 SETTINGS = ["*.json", "*.jinja", "*.txt", "*.model", "*.md"]
 """What is fetched of a model beside its weights: nothing pickled, nothing run but a chat template, in a sandbox."""
 
@@ -137,11 +139,15 @@ def _lacking(folder: Path) -> list[str]:
     if (folder / PIPELINE).exists():
         absent: list[str] = catalog.module("adapters", "diffusers_pipeline").lacking(folder)
         return absent
-    index = folder / "model.safetensors.index.json"
+    inside = folder
+    if (folder / MODULES).exists() and not (folder / "config.json").exists():
+        inside = folder / CLIP_INSIDE
+    index = inside / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.exists():
         names = sorted(set(json.loads(index.read_text("utf-8")).get("weight_map", {}).values()))
-    return [name for name in ("config.json", *names) if not (folder / name).exists()]
+    wanted = [inside / name for name in ("config.json", *names)]
+    return [path.relative_to(folder).as_posix() for path in wanted if not path.exists()]
 
 
 def is_open_clip(folder: Path) -> bool:

@@ -150,7 +150,8 @@ def folder_of(name: str | Path) -> Path:
     if str(name).startswith(fetching.HUB):
         return fetching.hub_folder(str(name))
     folder = Path(name)
-    if any((folder / known).exists() for known in ("config.json", fetching.OPEN_CLIP, fetching.PIPELINE)):
+    known = ("config.json", fetching.OPEN_CLIP, fetching.PIPELINE, fetching.MODULES)
+    if any((folder / name).exists() for name in known):
         return folder
     if folder.is_dir():
         raise InvalidCheckpoint(f"{folder} holds no config.json; give the folder of a saved model")
@@ -248,6 +249,8 @@ def header_of(folder: Path) -> Mapping[str, Any]:
         return {"model_type": "open_clip"}
     if (folder / fetching.PIPELINE).exists():
         return {"model_type": "diffusers_pipeline"}
+    if (folder / fetching.MODULES).exists() and not (folder / "config.json").exists():
+        return {"model_type": "sentence_clip"}
     try:
         header = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:

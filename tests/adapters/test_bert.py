@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from intermodal.adapters import _bert
-from intermodal.adapters.clip import Weights
+from intermodal.adapters._files import Weights
 from intermodal.errors import InvalidCheckpoint
 from tests import word_pieces
 

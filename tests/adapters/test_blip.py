@@ -10,7 +10,7 @@ import torch
 from PIL import Image as Pillow
 
 import intermodal as im
-from intermodal.adapters.clip import read_object
+from intermodal.adapters._files import read_object
 from intermodal.cli.app import run
 from intermodal.modalities.image import Image
 from intermodal.modalities.text import Text

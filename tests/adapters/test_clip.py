@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from safetensors.torch import load_file, save_file
 
 import intermodal as im
+from intermodal.adapters import _files
 from intermodal.adapters import clip as adapter
 from intermodal.errors import InvalidCheckpoint
 from intermodal.modalities.image import Image
@@ -221,7 +222,7 @@ def test_a_split_file_and_the_newer_file_names_are_the_same_model(
 def test_older_files_load_too(tmp_path: Path, folder: Path) -> None:
     old = shutil.copytree(folder, tmp_path / "old")
     state = load_file(old / "model.safetensors")
-    state |= {name: torch.arange(5)[None] for name in adapter.BUFFERS}
+    state |= {name: torch.arange(5)[None] for name in _files.BUFFERS}
     save_file(state, old / "model.safetensors")
     settings = json.loads((old / "config.json").read_text())
     settings["text_config_dict"] = settings.pop("text_config")

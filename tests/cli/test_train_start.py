@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import intermodal as im
 from intermodal.cli.app import run
 from intermodal.saving import load_model
+from tests import published
 
 SMALL = ["--batch", "4", "--set", "width=16", "--set", "heads=1", "--set", "depth=1", "--json"]
 SMALL += [part for name in ("steps=1", "warmup_steps=1", "precision=fp32") for part in ("--set", f"train.{name}")]
@@ -39,3 +41,47 @@ def test_a_model_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.Captur
     fields = ["--fields", "image,text", "--start", str(tmp_path / "none")]
     assert run(["train", "visualbert", *fields, "--out", str(tmp_path / "out"), *SMALL]) == 2
     assert "folder of a saved model" in capsys.readouterr().err
+
+
+@pytest.mark.peer
+def test_published_weights_are_trained_further(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.adapters import test_clip
+
+    test_clip.published(tmp_path / "clip", published.library())
+    before = load_model(tmp_path / "clip")
+    data = captioned(tmp_path / "captioned", "text")
+    train = ["train", "clip", "--data", data, "--start", str(tmp_path / "clip"), "--out", str(tmp_path / "out")]
+    steps = ["--batch", "4", "--json", "--set", "train.warmup_steps=1", "--set", "train.learning_rate=1e-3"]
+    steps += ["--set", "train.optimizer=adamw", "--set", "train.steps=2", "--set", "train.precision=fp32"]
+    assert run([*train, *steps, "--set", "towers.image.token_dropout=0.5"]) == 0
+    after = load_model(json.loads(capsys.readouterr().out)["model"])
+    assert after.preprocessors == before.preprocessors
+    assert after.config.towers["image"].token_dropout == 0.5
+    moved = {name for name, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    assert {"heads.text.weight", "encoders.image.blocks.0.mlp_in.weight"} <= moved
+    near = torch.nn.functional.cosine_similarity(
+        after.heads.text.weight.flatten(), before.heads.text.weight.flatten(), dim=0
+    )
+    assert near.item() > 0.99  # not drawn anew
+    assert run(["export", str(tmp_path / "out" / "model"), "--as", "transformers", "--out", str(tmp_path / "t")]) == 0
+    assert "largest distance" in capsys.readouterr().out
+
+    def refused(*arguments: str) -> str:
+        assert run(list(arguments)) == 2
+        return capsys.readouterr().err
+
+    other = captioned(tmp_path / "other", "words")
+    assert "has no text, only image, words" in refused(*[other if part == data else part for part in train], *steps)
+    assert "is read as the system clip, and unified" in refused("train", "unified", *train[2:], *steps)
+    assert "does not fit what --set asks for" in refused(*train, *steps, "--set", "width=7")
+
+
+def captioned(folder: Path, field: str) -> str:
+    """Writes pictures with a sentence each."""
+    folder.mkdir()
+    rows = []
+    for i, word in enumerate(published.WORDS[:8]):
+        im.Image(published.picture(40, 40, i)).save(folder / f"{i}.png")
+        rows.append({"image_file_name": f"{i}.png", field: f"a {word}", "split": "train"})
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)

@@ -26,8 +26,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 def folders(place: Path) -> None:
     """Writes the folders and pairs that the page names."""
+    from tests.adapters import test_clip
     from tests.adapters.test_bert_sentences import write
 
+    test_clip.published(place / "clip-vit-base-patch32", published.library())
     published.siglip(place / "siglip-base-patch16-224")
     write(place / "all-MiniLM-L6-v2")
     fields = {"text": "text", "timeseries": "timeseries"}
@@ -49,7 +51,8 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     folders(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INTERMODAL_CACHE", str(tmp_path / "cache"))
-    assert [command.split()[1] for command in COMMANDS] == ["export", "export", "export", "connect", "push"]
+    verbs = ["export", "export", "export", "connect", "train", "export", "export", "embed", "push"]
+    assert [command.split()[1] for command in COMMANDS] == verbs
     for command in COMMANDS:
         quick = ["--epochs", "1", "--width", "8", "--head", "0,0.1,0"] if " connect " in command else []
         assert run([*shlex.split(command)[1:], *quick]) == 0, command
@@ -72,6 +75,10 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     texts = [im.Text("a small red circle"), im.Text("a large blue star moving left")]
     wanted = model.embed(texts, precision="fp32").numpy()
     np.testing.assert_allclose(known["vectors"], wanted, atol=1e-5)
+
+    first, second = (im.load(name).embed(texts, precision="fp32") for name in ("mine", "mine-for-sentences"))
+    assert torch.equal(first, second)
+    assert torch.allclose(first, im.load("runs/mine/model").embed(texts, precision="fp32"), atol=1e-5)
 
     for folder in ("words", "seeing"):
         code = re.search(r"```python\n(.*?)```", (tmp_path / folder / "README.md").read_text(), re.DOTALL)

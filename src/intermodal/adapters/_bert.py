@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from intermodal.adapters.clip import Weights, read_object, weight_files
+from intermodal.adapters import _files
+from intermodal.adapters._files import Weights, read_object, weight_files
 from intermodal.errors import InvalidCheckpoint, InvalidValue
 from intermodal.modalities.text import TextPreprocessor
 from intermodal.modalities.timeseries import TimeSeriesPreprocessor
@@ -90,12 +89,7 @@ def load(folder: Path) -> Weights:
     Raises:
         InvalidCheckpoint: they cannot be read.
     """
-    found: dict[str, Tensor] = {}
-    for path in weight_files(folder):
-        try:
-            found |= load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
+    found = _files.load(weight_files(folder))
     return Weights({name: value for name, value in found.items() if not name.endswith("position_ids")})
 
 

@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from intermodal.adapters import _tokens, _transformers
-from intermodal.adapters.clip import read_object
+from intermodal.adapters._files import read_object
 from intermodal.errors import InvalidCheckpoint, InvalidValue, Unsupported
 from intermodal.media.source import printable
 from intermodal.modalities.image import Image

@@ -33,10 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from intermodal import saving
 from intermodal.adapters import _beside, _frozen, _readme
 from intermodal.adapters._frozen import optional
-from intermodal.adapters._towers import Tower, in_fp32, items_for, tower_of
+from intermodal.adapters._towers import Tower, in_fp32, items_for, named, tower_of
 from intermodal.errors import InvalidCheckpoint, InvalidValue, Unsupported
 from intermodal.types import Batch, Item, Symbols
 
@@ -149,10 +148,9 @@ def export(
     for package in ("onnx", "onnxruntime"):
         optional(package, "onnx", "writing an ONNX file")
     _readme.check_place(target)
-    name, model = ("", model) if isinstance(model, nn.Module) else (str(model), saving.load_model(model, device="cpu"))
+    name, model = named(model)
     tower = tower_of(model, field)
     _check_size(tower)
-    name = Path(name or str(getattr(model, "name", type(model).__name__))).name if ":" not in name else name
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as beside, _resting(model):
         made = Path(beside) / target.name

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from intermodal.adapters import _tokens, _transformers
-from intermodal.adapters.clip import read_object
+from intermodal.adapters._files import read_object
 from intermodal.errors import InvalidCheckpoint, MissingExtra
 from intermodal.fetching import PIPELINE
 

@@ -78,6 +78,14 @@ def load(name: str | Path, field: str | None = None) -> Tower:
     return tower_of(saving.load_model(name, device="cpu"), field)
 
 
+def named(model: Any) -> tuple[str, Any]:
+    """Returns a model, loaded on the CPU where its name was given, and its name without the folders before it."""
+    if isinstance(model, nn.Module):
+        return Path(str(getattr(model, "name", type(model).__name__))).name, model
+    name = str(model)
+    return name if ":" in name else Path(name).name, saving.load_model(name, device="cpu")
+
+
 @contextmanager
 def in_fp32(model: Any) -> Iterator[None]:
     """Returns a context in which a model that can choose embeds in fp32."""

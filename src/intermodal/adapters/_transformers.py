@@ -16,7 +16,8 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from intermodal.adapters.clip import PICTURES, RESIZES, fit_of, picture_settings, read_object, weight_files
+from intermodal.adapters._files import read_object, weight_files
+from intermodal.adapters.clip import PICTURES, RESIZES, fit_of, picture_settings
 from intermodal.errors import IntermodalError, InvalidCheckpoint, InvalidValue, MissingExtra, Unsupported
 from intermodal.modalities.audio import Audio
 from intermodal.modalities.image import ImagePreprocessor

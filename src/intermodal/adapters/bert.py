@@ -20,7 +20,7 @@ from torch import Tensor
 
 from intermodal.adapters import _tokens, _transformers
 from intermodal.adapters._dual import Dual, Reading
-from intermodal.adapters.clip import read_object
+from intermodal.adapters._files import read_object
 from intermodal.decoders.projection import Said
 from intermodal.errors import InvalidCheckpoint
 from intermodal.layers.pooling import pool_mean

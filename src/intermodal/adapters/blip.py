@@ -24,7 +24,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from intermodal.adapters import _bert
-from intermodal.adapters.clip import PICTURES, RESIZES, Weights, fit_of, is_number, picture_settings, read_object
+from intermodal.adapters._files import Weights, is_number, read_object
+from intermodal.adapters.clip import PICTURES, RESIZES, fit_of, picture_settings
 from intermodal.decoders.asking import Roles
 from intermodal.decoders.looking import READS, WRITES, Stack
 from intermodal.errors import InvalidCheckpoint, InvalidValue, Unsupported

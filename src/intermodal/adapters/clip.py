@@ -11,7 +11,6 @@ activation, a crop smaller than the resized side).
 Source: Radford et al. 2021, arXiv 2103.00020; the layout is that of ``CLIPModel`` in transformers 5.
 """
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from intermodal.adapters import _files
+from intermodal.adapters._files import Weights, is_number, number, read_object, weight_files
 from intermodal.encoders.tower import TowerConfig
 from intermodal.errors import InvalidCheckpoint, InvalidValue
 from intermodal.modalities.image import ImagePreprocessor
@@ -71,7 +70,6 @@ PICTURES = {
 }
 """The same of the preparation of pictures."""
 
-BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")  # in older files: 0, 1, 2, ...
 ACTIVATIONS = ("gelu", "quick_gelu")
 TOKENS = ("vocab.json", "merges.txt", "tokenizer.json")
 RESIZES = {2: "bilinear", 3: "bicubic"}
@@ -90,7 +88,7 @@ def load(folder: Path) -> Clip:
     text, image = (_tower_settings(settings, name, known) for name, known in (("text", TEXT), ("vision", IMAGE)))
     files, width = weight_files(folder), number(settings, "projection_dim", 512)
     read = [folder / name for name in ("config.json", "preprocessor_config.json", "processor_config.json", *TOKENS)]
-    return assembled(folder, (text, image, pictures), width, read_tensors(files), [*read, *files])
+    return assembled(folder, (text, image, pictures), width, _files.load(files), [*read, *files])
 
 
 def assembled(
@@ -105,7 +103,7 @@ def assembled(
     """
     text, image, pictures = settings
     try:
-        towers = {"image": _image_tower(image, pictures), "text": _text_tower(text, BPETokenizer.from_folder(folder))}
+        towers = {"image": image_tower(image, pictures), "text": text_tower(text, BPETokenizer.from_folder(folder))}
         weights = Weights(found)
         state = _state(weights, text, image, width)
         weights.finish(folder)
@@ -125,21 +123,6 @@ def assembled(
 # ---- Settings
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Returns the JSON object in a file.
-
-    Raises:
-        InvalidCheckpoint: there is none.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"{path} cannot be read ({error}); give a whole, published folder") from error
-    if not isinstance(content, dict):
-        raise InvalidCheckpoint(f"{path} holds a {type(content).__name__}, not an object; give a whole, published one")
-    return content
-
-
 def _tower_settings(settings: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> dict[str, Any]:
     """Returns one tower's settings; an older file's ``*_config_dict`` counts before its ``*_config``, defaults too."""
     plain, older = settings.get(f"{name}_config") or {}, settings.get(f"{name}_config_dict")
@@ -157,22 +140,7 @@ def _tower_settings(settings: Mapping[str, Any], name: str, known: Mapping[str, 
     return chosen
 
 
-def is_number(value: Any, wanted: float) -> bool:
-    """Returns whether a setting is this number, up to how many digits were written."""
-    return isinstance(value, int | float) and math.isclose(value, wanted, rel_tol=1e-4)
-
-
-def number(settings: Mapping[str, Any], name: str, default: int = 0) -> int:
-    """Returns a whole number of at least 1; of a pair of equal numbers (a square), one."""
-    value = settings.get(name, default)
-    if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
-        value = value[0]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidCheckpoint(f"{name} is {settings.get(name)!r}; expected a whole number of at least 1")
-    return value
-
-
-def _text_tower(settings: Mapping[str, Any], tokenizer: BPETokenizer) -> TowerConfig:
+def text_tower(settings: Mapping[str, Any], tokenizer: BPETokenizer) -> TowerConfig:
     """Returns the text tower: causal, read at the end of the text, whichever way the file says where that is."""
     rows, end, places = number(settings, "vocab_size"), settings["eos_token_id"], number(settings, PLACES)
     if tokenizer.vocab_size != rows:
@@ -190,7 +158,7 @@ def _text_tower(settings: Mapping[str, Any], tokenizer: BPETokenizer) -> TowerCo
     )
 
 
-def _image_tower(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> TowerConfig:
+def image_tower(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> TowerConfig:
     """Returns the picture tower: a class token, one position per patch, a normalisation before the first block."""
     side, patch = number(settings, "image_size"), number(settings, "patch_size")
     if settings["num_channels"] != 3:
@@ -279,73 +247,6 @@ def fit_of(pictures: Mapping[str, Any], side: int) -> str:
 
 
 # ---- Weights
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Returns the files with the weights, each once.
-
-    Raises:
-        InvalidCheckpoint: there are none, or the index names one that is not in the folder.
-    """
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists():
-        return [folder / "model.safetensors"]
-    if index.exists():
-        names = sorted(set(read_object(index).get("weight_map", {}).values()))
-        absent = [name for name in names if Path(name).name != name or not (folder / name).exists()]
-        if absent or not names:
-            raise InvalidCheckpoint(f"{index} names files that {folder} does not hold: {', '.join(absent) or '(none)'}")
-        return [folder / name for name in names]
-    pickled = sorted(path.name for path in folder.glob("*.bin"))
-    if pickled:
-        raise InvalidCheckpoint(
-            f"{folder} holds its weights as {', '.join(pickled)}, which is pickled and never opened here; save them as "
-            "safetensors first, by save_pretrained of the library that made them"
-        )
-    raise InvalidCheckpoint(f"{folder} holds no model.safetensors; download the weights too")
-
-
-def read_tensors(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Returns all tensors in several files."""
-    found: dict[str, Tensor] = {}
-    for path in files:
-        try:
-            found.update(load_file(path))
-        except (OSError, SafetensorError) as error:
-            raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
-    return found
-
-
-class Weights:
-    """Published tensors that are spent one by one; what is wrong with them is told at the end, all at once."""
-
-    def __init__(self, found: Mapping[str, Tensor]) -> None:
-        """Takes the tensors by their published names."""
-        self.left = dict(found)
-        self.problems: list[str] = []
-
-    def take(self, name: str, *shape: int) -> Tensor:
-        """Returns a tensor in fp32 and spends it; zeros where it is missing or has another shape."""
-        value = self.left.pop(name, None)
-        if value is None:
-            self.problems.append(f"missing {name}")
-        elif tuple(value.shape) != shape:
-            self.problems.append(f"{name} is {tuple(value.shape)}, not {shape}")
-        elif not value.is_floating_point():
-            self.problems.append(f"{name} holds {str(value.dtype).removeprefix('torch.')}, not floating point")
-        else:
-            return value.to(torch.float32, copy=True)  # from a file it starts anywhere in memory: other last bits
-        return torch.zeros(shape)
-
-    def finish(self, folder: Path) -> None:
-        """Raises where a tensor was missing, did not fit, or is left.
-
-        Raises:
-            InvalidCheckpoint: lists all of them.
-        """
-        problems = self.problems + [f"unexpected {name}" for name in sorted(self.left) if name not in BUFFERS]
-        if problems:
-            raise InvalidCheckpoint(f"the weights in {folder} do not fit its config.json: {'; '.join(problems)}")
 
 
 def _state(weights: Weights, text: Mapping[str, Any], image: Mapping[str, Any], projection: int) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from intermodal import saving, translation
-from intermodal.adapters.clip import read_object
+from intermodal.adapters._files import read_object
 from intermodal.errors import InvalidCheckpoint, InvalidValue, UnknownName, Unsupported
 from intermodal.types import Answers, Classifies, Embeds, Item, Sample, Scores, Translates
 

@@ -30,9 +30,9 @@ from safetensors.torch import save_file
 from intermodal import config as configs
 from intermodal import runtime, saving
 from intermodal.adapters import _frozen, _live
+from intermodal.adapters._files import read_object
 from intermodal.adapters._frozen import Frozen, fields_of, of_function, of_model, of_onnx, spoken
 from intermodal.adapters._live import Tuning
-from intermodal.adapters.clip import read_object
 from intermodal.data.features import features, groups_of, items_of
 from intermodal.data.sources import open_source
 from intermodal.errors import InvalidCheckpoint, InvalidData, InvalidValue, UnknownName, Unsupported

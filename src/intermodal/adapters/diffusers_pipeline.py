@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from intermodal.adapters import _pipelines, _tokens, _transformers
+from intermodal.adapters._files import read_object
 from intermodal.adapters._pipelines import lacking, wanted
-from intermodal.adapters.clip import read_object
 from intermodal.errors import InvalidCheckpoint, InvalidValue, Unsupported
 from intermodal.fetching import PIPELINE
 from intermodal.modalities.audio import Audio

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from intermodal.adapters import _tokens, _transformers
-from intermodal.adapters.clip import PICTURES, read_object
+from intermodal.adapters._files import read_object
+from intermodal.adapters.clip import PICTURES
 from intermodal.errors import InvalidCheckpoint
 from intermodal.media.source import printable
 from intermodal.modalities.text import Text

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from intermodal.adapters import _chat
-from intermodal.adapters.clip import read_object
+from intermodal.adapters._files import read_object
 from intermodal.errors import InvalidCheckpoint
 
 BESIDE = {"clip_vision_model": 1, "siglip_vision_model": 0}

@@ -17,20 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from intermodal.adapters.clip import (
-    ARGMAX_EOS,
-    IMAGE,
-    PICTURES,
-    RESIZES,
-    TEXT,
-    TOKENS,
-    assembled,
-    number,
-    read_object,
-    read_tensors,
-)
+from intermodal.adapters import _files
+from intermodal.adapters._files import number, read_object
+from intermodal.adapters.clip import ARGMAX_EOS, IMAGE, PICTURES, RESIZES, TEXT, TOKENS, assembled
 from intermodal.errors import InvalidCheckpoint
 from intermodal.fetching import OPEN_CLIP, OPEN_CLIP_WEIGHTS
 from intermodal.systems.clip import Clip
@@ -101,7 +93,7 @@ def load(folder: Path) -> Clip:
         raise InvalidCheckpoint(
             f"{folder} holds no {OPEN_CLIP_WEIGHTS}; download it too: weights that are pickled are never opened here"
         )
-    found = {re.sub(r"^text\.", "", name): value for name, value in read_tensors(files).items()}
+    found = {re.sub(r"^text\.", "", name): value for name, value in _files.load(files).items()}
     _check(folder, found, _shapes(texts, images, width))
     settings = (texts, images, _pictures(pictures, images["image_size"]))
     told = [folder / name for name in (OPEN_CLIP, *TOKENS)]
@@ -267,4 +259,32 @@ def _renamed(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 made[re.sub(r"\.attn\.in_proj_", f".self_attn.{letter}_proj.", name)] = part
         else:
             made[name] = value
+    return made
+
+
+def named(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns weights of the Hugging Face layout by their names here: what ``load`` reads, the other way round."""
+    rules = [
+        ("text_model.embeddings.position_embedding.weight", "positional_embedding"),
+        ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
+        *(("text_projection.weight", "text_projection"), ("visual_projection.weight", "visual.proj")),
+        *(("text_model.encoder.layers.", "transformer.resblocks."), ("text_model.final_layer_norm.", "ln_final.")),
+        ("text_model.embeddings.token_embedding.", "token_embedding."),
+        ("vision_model.encoder.layers.", "visual.transformer.resblocks."),
+        ("vision_model.embeddings.patch_embedding.", "visual.conv1."),
+        ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
+        *(("vision_model.pre_layrnorm.", "visual.ln_pre."), ("vision_model.post_layernorm.", "visual.ln_post.")),
+        *((".layer_norm1.", ".ln_1."), (".layer_norm2.", ".ln_2."), (".self_attn.out_proj.", ".attn.out_proj.")),
+        *((".mlp.fc1.", ".mlp.c_fc."), (".mlp.fc2.", ".mlp.c_proj.")),
+    ]
+    made = {}
+    for theirs, value in weights.items():
+        name = theirs
+        for other, own in rules:
+            name = name.replace(other, own)
+        if ".self_attn.q_proj." in theirs:
+            three = [weights[theirs.replace(".q_proj.", f".{letter}_proj.")] for letter in "qkv"]
+            made[name.replace(".self_attn.q_proj.", ".attn.in_proj_")] = torch.cat(three)
+        elif not re.search(r"\.self_attn\.[kv]_proj\.", theirs):
+            made[name] = value.T.contiguous() if name in ("text_projection", "visual.proj") else value
     return made

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from intermodal.adapters import _tokens, _transformers
+from intermodal.adapters._files import read_object
 from intermodal.adapters._frozen import optional
-from intermodal.adapters.clip import read_object
 from intermodal.adapters.vits import Spoken, whole
 from intermodal.errors import InvalidCheckpoint, InvalidValue
 from intermodal.types import Item

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from intermodal.adapters import _bert
-from intermodal.adapters.clip import Weights
+from intermodal.adapters._files import Weights
 from intermodal.decoders.asking import Roles
 from intermodal.errors import InvalidCheckpoint, InvalidValue
 from intermodal.systems.visualbert import Config, VisualBert, build

@@ -120,7 +120,8 @@ def train(job: Job) -> dict[str, Any]:
         fields = tuple(model.preprocessors)
         source = open_source(job.data, "train", fields=fields)
     loader = Loader(source, model.preprocessors, job.batch, seed=options.seed)
-    tell(f"{job.system} {job.size}: {_weights(model) / 1e6:.2f} M weights; {len(source)} of {', '.join(source.fields)}")
+    size = "" if job.start else f" {job.size}"
+    tell(f"{job.system}{size}: {_weights(model) / 1e6:.2f} M weights; {len(source)} of {', '.join(source.fields)}")
     measured: dict[str, dict[str, float]] = {}
     with bar("training") if first else nullcontext(SILENT) as progress:
         end = run(
@@ -147,11 +148,13 @@ def _built(job: Job, source: Any, tell: Callable[[str], None]) -> Any:
         InvalidValue: a part that is frozen is not given, so that it would stay as it is drawn.
     """
     from intermodal.config import parts_of, to_dict
-    from intermodal.saving import build_from, load_part, saved_config, take_weights
+    from intermodal.saving import build_from, folder_of, header_of, load_part, saved_config, take_weights
     from intermodal.training.recipe import recipe, tokenizer_of
 
-    saved = {path: saved_config(name) for path, name in job.parts.items()}
     changes = {k: v for k, v in job.changes.items() if not k.startswith("train.")}
+    if job.start and "system" not in header_of(folder_of(job.start)):
+        return _further(job, source, changes, tell)
+    saved = {path: saved_config(name) for path, name in job.parts.items()}
     start = saved_config(job.start) if job.start else None
     config = recipe(job.system, source, job.size, job.fields or None, changes, saved, start)
     taken = {p: c for p, c in parts_of(start).items() if p in parts_of(config) and p not in saved} if start else {}
@@ -173,6 +176,41 @@ def _built(job: Job, source: Any, tell: Callable[[str], None]) -> Any:
                 f"{path} of {job.system} is a {kind} that is trained before and not given: train one and give its "
                 f"folder with --part {path}=FOLDER"
             )
+    return model
+
+
+def _further(job: Job, source: Any, changes: Mapping[str, str], tell: Callable[[str], None]) -> Any:
+    """Returns published weights as they are, words and preparation too, to be trained further on other data.
+
+    Raises:
+        InvalidValue: they are none of this system, the data lack a field of theirs, or a part was given.
+        UnknownName: a change of what their config does not have.
+    """
+    from intermodal.config import override, to_dict
+    from intermodal.saving import build_from, load_model
+
+    model = load_model(job.start, device="cpu")
+    kind = type(model).__module__
+    system = kind.rpartition(".")[2] if ".systems." in kind else ""
+    if system != job.system or job.parts:
+        found = f"is read as the system {system}" if system else "is computed by the library that published it"
+        remedy = f"train {system} without --part" if system else "intermodal connect puts heads on it, or tunes it"
+        raise InvalidValue(f"{job.start} {found}, and {job.system} was to be trained; {remedy}")
+    if absent := [name for name in model.preprocessors if name not in source.fields]:
+        raise InvalidValue(
+            f"{job.start} reads {', '.join(model.preprocessors)}, and {job.data} has no {', '.join(absent)}, only "
+            f"{', '.join(source.fields)}; name the columns of the data so"
+        )
+    config = override(model.config, changes)
+    if config != model.config:
+        state, model = model.state_dict(), build_from({"system": system, "config": to_dict(config)})
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise InvalidValue(
+                f"{job.start} does not fit what --set asks for: {' '.join(str(error).split())[:200]}"
+            ) from error
+    tell(f"started from {job.start}, its words and its preparation of items too")
     return model
 
 
