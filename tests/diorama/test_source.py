@@ -195,7 +195,7 @@ def test_speech_without_its_package_says_how_to_get_it(monkeypatch: pytest.Monke
 def test_what_there_is_not_is_named() -> None:
     with pytest.raises(UnknownName, match="'validation'; use one of: compositional, dev, test, train"):
         Diorama("validation")
-    with pytest.raises(UnknownName, match="'smell'.*image, mask.*speech, text"):
+    with pytest.raises(UnknownName, match="'smell'.*image, joint_answer.*speech, text"):
         Diorama("dev", fields=("text", "smell"))
     for size in (0, -3):
         with pytest.raises(InvalidValue, match=f"of {size} samples"):

@@ -53,7 +53,7 @@ def test_questions_and_answers_belong_together_and_motion_is_asked_of_clips_alon
         assert {question.kind for question in asked} == set(ASKING[field])
         assert all(question.answerable_from("image" if field == "question" else "video") for question in asked)
     assert (ASKING["question"], ASKING["clip_question"]) == (KINDS[:-1], KINDS)
-    with pytest.raises(UnknownName, match="'answer'; use one of: clip_question, question"):
+    with pytest.raises(UnknownName, match="'answer'; use one of: clip_question, joint_question, question"):
         draw_asked("answer", scenes, IDS, 0)
 
 

@@ -50,13 +50,13 @@ _COUNT_WEIGHTS = ((1.0,), (0.5, 0.5), (0.25, 0.25, 0.5), (0.2045, 0.2045, 0.1365
 # by number of objects: how often zero, one, two and three are asked for. With 10 % of the scenes of one object, 35 % of
 # two and 55 % of three, every number is the answer to a quarter of the questions.
 _SIDES = {"column": ("to the left of", "to the right of"), "row": ("above", "below")}
-_ASKING = {
+ASKING = {
     "colour": "what colour is {}?",
     "shape": "what shape is {}?",
     "size": "what size is {}?",
     "cell": "where is {}?",
 }
-_MOVING = ("which way does {} move?", "how does {} move?")
+MOVING = ("which way does {} move?", "how does {} move?")
 _COUNTING = "how many {} are there?"
 _EXISTING = "is there {}?"
 _RELATING = "is {} {} {}?"
@@ -162,7 +162,7 @@ def draw_questions(scenes: Scenes, index: ArrayLike, seed: int = 0, kinds: Seque
     return result
 
 
-def _pick(options: Sequence[T], draws: Iterator[float]) -> T:
+def pick(options: Sequence[T], draws: Iterator[float]) -> T:
     """Returns one of the options."""
     return options[int(next(draws) * len(options))]
 
@@ -199,15 +199,15 @@ def _needs(*descriptions: Words) -> frozenset[str]:
 
 def _attribute(scene: Scene, draws: Iterator[float]) -> Question | None:
     """Returns a question about an attribute of one thing, or None where no thing can be described."""
-    name = _pick(tuple(_ASKING), draws)
+    name = pick(tuple(ASKING), draws)
     described = _described(scene, without=name)
     if not described:
         return None
-    thing = _pick(sorted(described), draws)
-    words = _pick(described[thing], draws)
+    thing = pick(sorted(described), draws)
+    words = pick(described[thing], draws)
     answer = ATTRIBUTES[name][getattr(thing, name)]
     needs = frozenset(("column", "row")) if name == "cell" else frozenset((name,))
-    return Question(_ASKING[name].format(say(words, "the")), answer, "attribute", needs | _needs(words))
+    return Question(ASKING[name].format(say(words, "the")), answer, "attribute", needs | _needs(words))
 
 
 def _count(scene: Scene, draws: Iterator[float]) -> Question:
@@ -220,8 +220,8 @@ def _count(scene: Scene, draws: Iterator[float]) -> Question:
     wanted, bounds = next(draws), accumulate(_COUNT_WEIGHTS[len(scene.things)])
     number = next((n for n, bound in enumerate(bounds) if wanted < bound), 0)
     if number not in by_number:
-        number = _pick(sorted(by_number), draws)
-    words = _pick(by_number[number], draws)
+        number = pick(sorted(by_number), draws)
+    words = pick(by_number[number], draws)
     said = [ATTRIBUTES[name][value] for name, value in words]
     plural = _plural(said[0]) if words and words[0][0] == "shape" else " ".join([*said, "things"])
     return Question(_COUNTING.format(plural), NUMBERS[number], "count", _needs(words))
@@ -235,16 +235,16 @@ def _plural(shape: str) -> str:
 def _existence(scene: Scene, draws: Iterator[float]) -> Question:
     """Returns a question for whether there is a thing of some description; the answer is drawn first."""
     exists = next(draws) < 0.5
-    attributes = _pick([some for some in DESCRIPTIONS if some != ("size",)], draws)
+    attributes = pick([some for some in DESCRIPTIONS if some != ("size",)], draws)
     near = next(draws) < 0.5
     if exists:
-        words = _words(_pick(scene.things, draws), attributes)
+        words = _words(pick(scene.things, draws), attributes)
     else:
         present = {_words(thing, attributes) for thing in scene.things}
         seen = {word for words in present for word in words}
         absent = [words for words in _combined(attributes) if words not in present]
         mixed = [words for words in absent if seen.issuperset(words)]
-        words = _pick(mixed if near and mixed else absent, draws)
+        words = pick(mixed if near and mixed else absent, draws)
     return Question(_EXISTING.format(say(words, "a")), "yes" if exists else "no", "existence", _needs(words))
 
 
@@ -264,8 +264,8 @@ def _relation(scene: Scene, draws: Iterator[float]) -> Question | None:
     options = [(axis, *pair) for axis in _SIDES for pair in pairs if getattr(pair[0], axis) != getattr(pair[1], axis)]
     if not options:
         return None
-    axis, one, other = _pick(options, draws)
-    first, second = _pick(described[one], draws), _pick(described[other], draws)
+    axis, one, other = pick(options, draws)
+    first, second = pick(described[one], draws), pick(described[other], draws)
     is_after = getattr(one, axis) > getattr(other, axis)
     side = _SIDES[axis][is_after if true else not is_after]
     text = _RELATING.format(say(first, "the"), side, say(second, "the"))
@@ -277,9 +277,9 @@ def _motion(scene: Scene, draws: Iterator[float]) -> Question | None:
     described = _described(scene)
     if not described:
         return None
-    thing = _pick(sorted(described), draws)
-    words = _pick(described[thing], draws)
-    text = _pick(_MOVING, draws).format(say(words, "the"))
+    thing = pick(sorted(described), draws)
+    words = pick(described[thing], draws)
+    text = pick(MOVING, draws).format(say(words, "the"))
     return Question(text, MOTIONS[thing.motion], "motion", frozenset(("motion",)) | _needs(words))
 
 
@@ -291,7 +291,7 @@ _ASK: dict[str, Callable[[Scene, Iterator[float]], Question | None]] = {
     "motion": _motion,
 }
 
-_TEMPLATES = (*_ASKING.values(), *_MOVING, _COUNTING, _EXISTING, _RELATING, *_SIDES["column"], *_SIDES["row"])
+_TEMPLATES = (*ASKING.values(), *MOVING, _COUNTING, _EXISTING, _RELATING, *_SIDES["column"], *_SIDES["row"])
 QUESTION_VOCABULARY: tuple[str, ...] = tuple(
     sorted(
         {word for text in _TEMPLATES for word in text.replace("?", " ?").replace("{}", "").split()}

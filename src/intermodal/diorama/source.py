@@ -99,7 +99,7 @@ class Diorama:
         return self._drawn(index)[0]
 
     def asked(self, index: Sequence[int], field: str = "question") -> list[Question]:
-        """Returns the questions of samples ``index`` in the field ``question`` or ``clip_question``, with their kinds.
+        """Returns the questions of samples ``index`` in a field such as ``question``, with their kinds.
 
         Raises:
             UnknownName: another field.
@@ -107,7 +107,7 @@ class Diorama:
         return draw_asked(field, *self._drawn(index), self._variation)
 
     def choices(self, field: str) -> tuple[str, ...]:
-        """Returns every answer that the field ``answer`` or ``clip_answer`` can hold; empty for another field."""
+        """Returns every answer that a field such as ``answer`` can hold; empty for another field."""
         return CHOICES.get(field, ())
 
     def pointed(self, index: Sequence[int]) -> list[Pointed]:

@@ -2,6 +2,7 @@
 
     question, answer              about what a picture shows: every kind but motion
     clip_question, clip_answer    about what a clip shows: every kind
+    joint_question, joint_answer  about what a picture and a series tell together (see ``joining``)
     phrase, mask, tone            one object of the scene: in words, in the picture, by its sound (see ``pointing``)
     palette, restyled             another picture's colour, and the picture in that colour (see ``restyling``)
 
@@ -14,7 +15,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from intermodal.diorama import pointing, restyling
+from intermodal.diorama import joining, pointing, restyling
 from intermodal.diorama.pictures import silhouettes
 from intermodal.diorama.questions import (
     ANSWERS,
@@ -24,7 +25,7 @@ from intermodal.diorama.questions import (
     draw_questions,
     kinds_answerable_from,
 )
-from intermodal.diorama.scene import MOTIONS, Scenes
+from intermodal.diorama.scene import COLOURS, MOTIONS, SHAPES, Scenes
 from intermodal.diorama.sounds import RATE_HZ
 from intermodal.errors import UnknownName
 from intermodal.modalities.audio import Audio
@@ -37,6 +38,8 @@ TASKS = {
     "answer": "text",
     "clip_question": "text",
     "clip_answer": "text",
+    "joint_question": "text",
+    "joint_answer": "text",
     "phrase": "text",
     "mask": "image",
     "tone": "audio",
@@ -45,30 +48,36 @@ TASKS = {
 }
 """Every field of this kind and its modality."""
 
-ASKING = {"question": kinds_answerable_from("image"), "clip_question": KINDS}
+ASKING = {"question": kinds_answerable_from("image"), "clip_question": KINDS, "joint_question": joining.KINDS}
 """The fields with questions, and the kinds of them."""
 
-CHOICES = {"answer": tuple(each for each in ANSWERS if each not in MOTIONS), "clip_answer": ANSWERS}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "answer": tuple(each for each in ANSWERS if each not in MOTIONS),
+    "clip_answer": ANSWERS,
+}
+CHOICES["joint_answer"] = (*MOTIONS, *COLOURS, *SHAPES)
 """The fields with answers, and every answer that there is in them."""
 
-_ANSWERED = {"answer": "question", "clip_answer": "clip_question"}
+_ANSWERED = {"answer": "question", "clip_answer": "clip_question", "joint_answer": "joint_question"}
 _POINTING = frozenset(("phrase", "mask", "tone"))
 _RESTYLING = frozenset(("palette", "restyled"))
 
 TASK_VOCABULARY: tuple[str, ...] = tuple(
-    sorted({*QUESTION_VOCABULARY, "at", *(word for answer in ANSWERS for word in answer.split())})
+    sorted({*QUESTION_VOCABULARY, "at", "moving", *(word for answer in ANSWERS for word in answer.split())})
 )
 """Every word and punctuation mark that the texts of these fields can hold, sorted."""
 
 
 def draw_asked(field: str, scenes: Scenes, ids: NDArray[np.int64], seed: int) -> list[Question]:
-    """Returns the question about each scene that the field ``question`` or ``clip_question`` holds.
+    """Returns the question about each scene that a field with questions holds.
 
     Raises:
         UnknownName: another field.
     """
     if field not in ASKING:
         raise UnknownName("field with questions", field, ASKING)
+    if field == "joint_question":
+        return joining.draw_joined(scenes, ids, seed)
     return draw_questions(scenes, ids, seed, ASKING[field])
 
 

@@ -1,0 +1,91 @@
+"""Questions that neither a picture nor a tracker's series answers alone; both together do.
+
+    "how does the blue star move?"                the picture shows which thing it is, the series how things move
+    "what colour is the thing moving up?"         the other way round
+
+A picture holds no motion, a series neither shape nor colour; both tell where things are, and so which thing in one is
+which in the other. Who has one of them alone can still guess among the things that are there: ``guessed`` says how
+often that is right.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intermodal.diorama.draws import uniform
+from intermodal.diorama.questions import ASKING, MOVING, Question, pick, say
+from intermodal.diorama.scene import ATTRIBUTES, CARRIES, MOTIONS, Scene, Scenes, Thing
+
+KINDS = ("follow", "find")
+LOOKS = ("colour", "shape")
+"""What a picture shows of a thing and a series does not."""
+
+MOVED = tuple(f"the thing moving {name}" for name in MOTIONS)
+STILL = MOTIONS.index("still")
+_DRAWS = 5
+
+
+def draw_joined(scenes: Scenes, ids: NDArray[np.int64], seed: int) -> list[Question]:
+    """Returns one question about each scene, of the kind ``follow`` or ``find``.
+
+    Half of them are of each kind where the scene allows both. A scene of a single thing is asked about too: there the
+    series alone says how it moves, and the picture how it looks.
+
+    Args:
+        scenes: N scenes.
+        ids: N whole numbers that the questions are drawn from.
+        seed: another seed asks otherwise.
+    """
+    draws = uniform(seed, "joined questions", ids, _DRAWS).tolist()
+    return [_asked(scene, row) for scene, row in zip(scenes, draws, strict=True)]
+
+
+def _asked(scene: Scene, row: Sequence[float]) -> Question:
+    """Returns a question about a scene."""
+    kind, *rest = row
+    draws = iter(rest)
+    motions = Counter(thing.motion for thing in scene.things)
+    described = _described(scene)
+    alike = not described  # then whichever thing is meant, the answer is the same
+    moving = sorted(thing for thing in scene.things if thing.motion != STILL)
+    found = [thing for thing in moving if alike or motions[thing.motion] == 1]
+    if found and (alike or kind < 0.5):
+        thing, name = pick(found, draws), pick(LOOKS, draws)
+        text = ASKING[name].format(MOVED[thing.motion])
+        return Question(text, ATTRIBUTES[name][getattr(thing, name)], "find", frozenset((name, "motion")))
+    thing, some = pick(sorted(described.items()), draws) if described else (scene.things[0], [LOOKS])
+    words = tuple((name, int(getattr(thing, name))) for name in pick(some, draws))
+    text = pick(MOVING, draws).format(say(words, "the"))
+    return Question(text, MOTIONS[thing.motion], "follow", frozenset(("motion", *dict(words))))
+
+
+def _described(scene: Scene) -> dict[Thing, list[tuple[str, ...]]]:
+    """Returns each thing with the looks that are its alone; nothing where all things look alike."""
+    found: dict[Thing, list[tuple[str, ...]]] = {}
+    for some in (("colour",), ("shape",), ("colour", "shape")):
+        shown = Counter(tuple(getattr(thing, name) for name in some) for thing in scene.things)
+        for thing in scene.things:
+            if shown[tuple(getattr(thing, name) for name in some)] == 1:
+                found.setdefault(thing, []).append(some)
+    return found
+
+
+def guessed(scene: Scene, question: Question, field: str) -> float:
+    """Returns how often a guess is right that knows the question and all that the rendering ``field`` tells.
+
+    It is 0 where the rendering tells nothing of what is wanted.
+
+    Args:
+        scene: asked about.
+        question: of ``draw_joined``.
+        field: a rendering such as image or timeseries.
+    """
+    if question.answerable_from(field):
+        return 1.0
+    wanted = "motion" if question.kind == "follow" else next(name for name in LOOKS if name in question.carries)
+    if wanted not in CARRIES[field]:
+        return 0.0
+    counts = Counter(getattr(thing, wanted) for thing in scene.things)
+    return max(counts.values()) / len(scene.things)
