@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from intermodal import runtime
 from intermodal.adapters import _transformers as shared
-from intermodal.errors import InvalidValue, Unsupported
-from intermodal.modalities.text import Text
+from intermodal.errors import Unsupported
+from intermodal.modalities.text import prompted
 from intermodal.types import Batch, Item
 
 
@@ -128,20 +128,9 @@ class Dual(shared.Published):
         Raises:
             InvalidValue: no labels, or a prompt without a place for them.
         """
-        words = self.embed(sentences(labels, prompts))
+        words = self.embed(prompted(labels, prompts))
         classes = F.normalize(words.view(len(labels), len(prompts), -1).mean(dim=1), dim=-1)
         return self._probabilities(self.network, self.embed(items) @ classes.T)
-
-
-def sentences(labels: Sequence[str], prompts: Sequence[str]) -> list[Text]:
-    """Returns every prompt with each label in it, those of a label side by side.
-
-    Raises:
-        InvalidValue: no labels, or a prompt without a place for them.
-    """
-    if not labels or not prompts or any("{}" not in p for p in prompts):
-        raise InvalidValue(f"classify needs labels, and prompts with {{}} for them, not {labels!r}, {prompts!r}")
-    return [Text(prompt.replace("{}", label)) for label in labels for prompt in prompts]
 
 
 def pictures(preprocessor: Any) -> Reading:

@@ -26,6 +26,7 @@ from intermodal.adapters._dual import Reading
 from intermodal.adapters.clip import PICTURES
 from intermodal.errors import InvalidValue, Unsupported
 from intermodal.modalities.image import Image, ImagePreprocessor
+from intermodal.modalities.text import prompted
 from intermodal.modalities.video import Video
 from intermodal.types import Batch, Grid, Item
 
@@ -90,7 +91,7 @@ class Watcher(_dual.Dual):
             InvalidValue: no labels, or a prompt without a place for them.
             Unsupported: an item is no clip.
         """
-        asked = _dual.sentences(labels, prompts)
+        asked = prompted(labels, prompts)
         if any(item.modality != "video" for item in items):
             raise Unsupported("this model sorts clips into labels; give videos")
         cosines = self._seen(items, asked).view(len(items), len(labels), len(prompts)).mean(dim=2)

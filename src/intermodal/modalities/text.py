@@ -148,5 +148,16 @@ class TextPreprocessor:
         return [Text(printable(self.tokenizer.decode([i for i in row if i != pad]))) for row in values.tolist()]
 
 
+def prompted(labels: Sequence[str], prompts: Sequence[str]) -> list[Text]:
+    """Returns every prompt with each label in it, those of a label side by side.
+
+    Raises:
+        InvalidValue: no labels, or a prompt without a place for them.
+    """
+    if not labels or not prompts or any("{}" not in p for p in prompts):
+        raise InvalidValue(f"classify needs labels, and prompts with {{}} for them, not {labels!r}, {prompts!r}")
+    return [Text(prompt.replace("{}", label)) for label in labels for prompt in prompts]
+
+
 ITEM = Text
 PREPROCESSOR = TextPreprocessor

@@ -314,11 +314,11 @@ class Connected(nn.Module):
             labels: L labels in words.
             prompts: sentences with ``{}`` in place of the label; their vectors are averaged (arXiv 2103.00020, 3.1.4).
             field: that the items are of; default: by their modality.
+
+        Raises:
+            InvalidValue: no labels, or a prompt without a place for them.
         """
-        text = catalog.module("modalities", "text").ITEM
-        if not labels or not prompts or any("{}" not in p for p in prompts):
-            raise InvalidValue(f"classify needs labels, and prompts with {{}} for them, not {labels!r}, {prompts!r}")
-        words = self.embed([text(prompt.replace("{}", label)) for label in labels for prompt in prompts])
+        words = self.embed(catalog.module("modalities", "text").prompted(labels, prompts))
         classes = F.normalize(words.view(len(labels), len(prompts), -1).mean(dim=1), dim=-1)
         scale = torch.stack([p.detach() for p in self.log_scales.values()]).mean().clamp(max=SCALE_MAX).exp()
         return (self.embed(items, field) @ classes.T * scale).softmax(dim=-1)
