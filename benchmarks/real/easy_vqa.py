@@ -28,6 +28,10 @@ ASKED = 99.5
 WEIGHTS_MAX = 5e6
 FIELDS = "image,question,answer"
 YES_NO, COLOURS = ("yes", "no"), ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
+LXMERT = ("depths=1,3,2", "train.learning_rate=5e-4", "train.matrix_rate=2e-3")
+"""With the usual rates it stays where colours are told and shapes are not: see docs/log.md."""
+
+BATCHES = {"lxmert": 64}
 QUICK: dict[str, Any] = {"pictures": 40, "minutes": 0.05, "changes": ("train.warmup_steps=1",), "batch": 8}
 
 
@@ -104,8 +108,9 @@ def main() -> None:
     minutes, changes = quick.get("minutes", chosen.minutes), quick.get("changes", ("train.checkpoint_every=200",))
     results = {}
     for system in chosen.systems.split(","):
-        arguments = ["train", system, "--data", str(data), "--fields", FIELDS, "--batch", str(quick.get("batch", 128))]
-        arguments += _stages.sets(f"train.minutes={minutes}", *changes)
+        batch = quick.get("batch", BATCHES.get(system, 128))
+        arguments = ["train", system, "--data", str(data), "--fields", FIELDS, "--batch", str(batch)]
+        arguments += _stages.sets(f"train.minutes={minutes}", *changes, *(LXMERT if system == "lxmert" else ()))
         model = _stages.trained(runs / system, arguments)
         asked = {"model": str(model), "split": chosen.split, "minutes": minutes}
         path = runs / system / f"{chosen.split}.json"
