@@ -1,0 +1,56 @@
+"""The script about questions on two renderings: what each carries, and what is said of what was measured."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from intermodal.diorama.source import Diorama
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec = importlib.util.spec_from_file_location("joining_claim", SCRIPTS / "joining.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_neither_rendering_carries_much_more_than_half(script: ModuleType) -> None:
+    source = Diorama("test", fields=("image", "joint_question", "joint_answer"))
+    found = script.carried(source, 1000)
+    assert set(found) == {"image", "timeseries"}
+    assert all(0.3 < value < 0.6 for value in found.values())
+
+
+def test_what_was_measured_is_held_against_what_was_asked(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {
+        "carried": {"image": 0.4, "timeseries": 0.5},
+        "count": 10,
+        "image+timeseries": {"all": 0.96, "find": 0.97, "follow": 0.95},
+        "image+timeseries from image": {"all": 0.35, "find": 0.5, "follow": 0.2},
+        "image+timeseries from timeseries": {"all": 0.45, "find": 0.2, "follow": 0.7},
+        "image": {"all": 0.39, "find": 0.55, "follow": 0.22},
+        "timeseries": {"all": 0.49, "find": 0.22, "follow": 0.74},
+    }
+    script.show(found)
+    said = capsys.readouterr().out
+    assert "fused 96.0 %, asked 95: met" in said
+    assert "image carries 40.0 %; the model of it alone tells 39.0, the joint one from it 35.0" in said
+    kept = {}
+    monkeypatch.setattr(script, "record", lambda name, value, unit, asked, command: kept.update({name: (value, asked)}))
+    script.keep(found, "command")
+    assert kept["joining.image+timeseries.all"] == (96.0, "≥ 95")
+    assert kept["joining.image+timeseries_from_image.find"] == (50.0, "-")
+    assert kept["joining.carried_by.timeseries"] == (50.0, "-")
+    script.show({**found, "image+timeseries": {"all": 0.9}})
+    assert "asked 95: NOT MET" in capsys.readouterr().out
