@@ -19,6 +19,12 @@ DEV_SCENES = 200  # of Diorama, which has no end
 DEV_TRANSLATED = 32  # of them, in every direction
 
 
+GENTLE = {"train.optimizer": "adamw", "train.learning_rate": "1e-5"}
+"""Unless it is said otherwise, where published weights are trained further: they are good already."""
+
+RATES = "the rate is 1e-5 by AdamW unless --set says otherwise"
+
+
 @dataclass(frozen=True)
 class Job:
     """What is trained, on what, and where it goes.
@@ -110,7 +116,8 @@ def train(job: Job) -> dict[str, Any]:
     tell = say if first else lambda text: None
     runtime.threads(beside=1)  # the loader's
     runtime.keep_memory()
-    ours = {k: v for k, v in job.changes.items() if k.startswith("train.")}
+    further = _is_published(job.start)
+    ours = {**(GENTLE if further else {}), **{k: v for k, v in job.changes.items() if k.startswith("train.")}}
     options: Options = override({"train": Options()}, ours)["train"]
     source = open_source(job.data, "train", fields=job.fields or None)
     runtime.seed(options.seed)
@@ -148,11 +155,11 @@ def _built(job: Job, source: Any, tell: Callable[[str], None]) -> Any:
         InvalidValue: a part that is frozen is not given, so that it would stay as it is drawn.
     """
     from intermodal.config import parts_of, to_dict
-    from intermodal.saving import build_from, folder_of, header_of, load_part, saved_config, take_weights
+    from intermodal.saving import build_from, load_part, saved_config, take_weights
     from intermodal.training.recipe import recipe, tokenizer_of
 
     changes = {k: v for k, v in job.changes.items() if not k.startswith("train.")}
-    if job.start and "system" not in header_of(folder_of(job.start)):
+    if _is_published(job.start):
         return _further(job, source, changes, tell)
     saved = {path: saved_config(name) for path, name in job.parts.items()}
     start = saved_config(job.start) if job.start else None
@@ -177,6 +184,13 @@ def _built(job: Job, source: Any, tell: Callable[[str], None]) -> Any:
                 f"folder with --part {path}=FOLDER"
             )
     return model
+
+
+def _is_published(start: str) -> bool:
+    """Returns whether a training starts from weights that others published, as they are."""
+    from intermodal.saving import folder_of, header_of
+
+    return bool(start) and "system" not in header_of(folder_of(start))
 
 
 def _further(job: Job, source: Any, changes: Mapping[str, str], tell: Callable[[str], None]) -> Any:
@@ -210,7 +224,7 @@ def _further(job: Job, source: Any, changes: Mapping[str, str], tell: Callable[[
             raise InvalidValue(
                 f"{job.start} does not fit what --set asks for: {' '.join(str(error).split())[:200]}"
             ) from error
-    tell(f"started from {job.start}, its words and its preparation of items too")
+    tell(f"started from {job.start}, its words and its preparation of items too; {RATES}")
     return model
 
 
