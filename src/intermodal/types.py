@@ -21,7 +21,7 @@ class Grid:
     """Layout of values that lie on a grid.
 
     Attributes:
-        rank: number of grid axes (series 1, picture and spectrogram 2, video 3).
+        rank: number of grid axes (series 1, of several sensors 2, picture and spectrogram 2, video 3).
         channels: size of the channel axis.
         patch: grid cells per token along each axis; every grid size is a multiple of it.
     """

@@ -2,6 +2,7 @@ import copy
 import pickle
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import jaxtyping
@@ -12,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from intermodal.encoders.inference import pooled
+from intermodal.encoders.tower import TowerConfig, encoder
 from intermodal.errors import InvalidValue, UnreadableMedia
 from intermodal.modalities.timeseries import ITEM, PREPROCESSOR, TimeSeries, TimeSeriesPreprocessor
 from intermodal.types import Grid, Preprocessor
@@ -240,9 +243,42 @@ def test_it_keeps_the_contract() -> None:
     assert ITEM.modality == PREPROCESSOR.modality == "timeseries"
 
 
+def test_of_several_sensors_every_token_is_of_one() -> None:
+    make = TimeSeriesPreprocessor(6, 32.0, 4, sensors=3)
+    assert make.layout == Grid(2, 2, (1, 4))
+    long, short = series(6, 12), series(6, 5, seed=1)
+    batch = make([long, short, None])
+    assert batch.values.shape == (3, 2, 3, 12)
+    np.testing.assert_array_equal(batch.values[0, :, 1], long.values[2:4])  # the second sensor's channels
+    assert batch.mask.tolist() == [[True] * 9, [True, True, False] * 3, [False] * 9]
+    alone = TimeSeriesPreprocessor(6, 32.0, 4)
+    np.testing.assert_array_equal(
+        make.invert(batch.values)[1].values, alone.invert(alone([long, short]).values)[1].values
+    )
+
+
+def test_a_tower_reads_several_sensors_whatever_else_is_in_the_batch() -> None:
+    config = TowerConfig(TimeSeriesPreprocessor(6, 32.0, 4, sensors=3), width=32, heads=2, sizes=(3, 0))
+    torch.manual_seed(0)
+    tower = encoder(config).eval()
+    items = [series(6, samples, seed=samples) for samples in (12, 5, 40)]
+    with torch.no_grad():
+        together = tower(config.preprocessor(items)).pooled
+        alone = torch.cat([tower(config.preprocessor([item])).pooled for item in items])
+        sooner = pooled(tower, config.preprocessor(items), "fp32")
+        swapped = [TimeSeries(np.roll(i.values, 2, axis=0), i.channels, i.sample_rate_hz) for i in items]
+        other = tower(config.preprocessor(swapped)).pooled
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sooner, together, rtol=1e-4, atol=1e-5)
+    assert float((other - together).abs().max()) > 1e-3  # which sensor it is counts
+    with pytest.raises(InvalidValue, match="sizes for 1 axes"):
+        encoder(replace(config, sizes=(0,)))
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
+        ({"channels": 9, "sensors": 2}, "9 channels cannot be of 2 sensors"),
         ({"channels": 0}, "channels is 0"),
         ({"patch": -1}, "patch is -1"),
         ({"scale": float("inf")}, "scale is inf"),

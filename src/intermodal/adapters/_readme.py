@@ -144,10 +144,14 @@ def _preparing(tower: Tower, prepared: Mapping[str, Any]) -> list[str]:
         ]
     if isinstance(one, TimeSeriesPreprocessor):
         names = f" in this order: {', '.join(one.names)}" if one.names else ", those that a series lacks as zeros"
+        shape, each = "(batch, channels, samples)", ""
+        if one.sensors > 1:
+            shape = f"(batch, channels of each sensor, {one.sensors} sensors, samples)"
+            each = f", {one.channels // one.sensors} of each sensor, those of one behind those of the other"
         return [
             f"Samples at {one.sample_rate_hz:g} Hz (linear between others), at most {one.seconds_max:g} s, minus "
-            f"{one.offset:g}, divided by {one.scale:g}. `values` is (batch, channels, samples) of {one.channels} "
-            f"channels{names}; samples a multiple of {one.patch}, filled with zeros; `mask` says of each {one.patch} "
+            f"{one.offset:g}, divided by {one.scale:g}. `values` is {shape} of {one.channels} "
+            f"channels{names}{each}; samples a multiple of {one.patch}, filled with zeros; `mask` says of each {one.patch} "
             "samples whether the series reaches into them.",
         ]
     if isinstance(one, VideoPreprocessor):

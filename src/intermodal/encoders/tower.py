@@ -101,6 +101,12 @@ def encoder(config: TowerConfig) -> nn.Module:
     first = stem(layout, config.width, config.first, config.channels)
     if config.encoder == "recurrent":
         return RecurrentEncoder(first, config.width, config.depth, pooling=config.pooling)
+    axes = 1 if isinstance(layout, Symbols) else layout.rank
+    if len(config.sizes) != axes:
+        raise InvalidValue(
+            f"the {config.modality} tower has sizes for {len(config.sizes)} axes, {config.sizes}, and its tokens lie "
+            f"on {axes}; give one for each, 0 for an axis without limit"
+        )
     inner = config.mlp_width or 4 * config.width
     return TransformerEncoder(
         first,

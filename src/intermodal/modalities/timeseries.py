@@ -189,6 +189,8 @@ class TimeSeriesPreprocessor:
         names: where given, one per channel: channels go to the row of their name; else to rows in their order.
         offset: subtracted from every value.
         scale: what values are divided by afterwards.
+        sensors: that the channels are of, equally many of each, one sensor's channels after the other's. With more than
+            one every token is of a single sensor, and a grid has an axis for them.
     """
 
     modality: ClassVar[str] = "timeseries"
@@ -199,12 +201,17 @@ class TimeSeriesPreprocessor:
     names: tuple[str, ...] = ()
     offset: float = 0.0
     scale: float = 1.0
+    sensors: int = 1
 
     def __post_init__(self) -> None:
         """Checks that every number is usable."""
         for name in ("channels", "sample_rate_hz", "patch", "seconds_max", "scale"):
             if not 0 < getattr(self, name) < np.inf:
                 raise InvalidValue(f"{name} is {getattr(self, name)}; give a finite number above 0")
+        if self.sensors < 1 or self.channels % self.sensors:
+            raise InvalidValue(
+                f"{self.channels} channels cannot be of {self.sensors} sensors, equally many of each; give a number that divides"
+            )
         if not np.isfinite(self.offset):
             raise InvalidValue(f"offset is {self.offset}; give a finite number")
         if round(self.seconds_max * self.sample_rate_hz) < 1:
@@ -214,11 +221,15 @@ class TimeSeriesPreprocessor:
 
     @property
     def layout(self) -> Grid:
-        """Rank 1, patches of samples."""
+        """Rank 1, patches of samples; of several sensors rank 2, sensors and patches of samples."""
+        if self.sensors > 1:
+            return Grid(2, self.channels // self.sensors, (1, self.patch))
         return Grid(1, self.channels, (self.patch,))
 
     def __call__(self, items: Sequence[TimeSeries | None]) -> Batch:
         """Returns ``(B, C, S)``, padded with zeros to the longest of the batch; ``None`` gives a row of zeros.
+
+        Of several sensors it is ``(B, channels of each, sensors, S)``.
 
         Raises:
             InvalidValue: an item is no series, has a channel that has no row, or there is none.
@@ -233,7 +244,10 @@ class TimeSeriesPreprocessor:
             if item is not None and row is not None:
                 out[self._places(item), : row.shape[1]] = _narrow((row - self.offset) / self.scale)
         lengths = torch.tensor([-(-count // self.patch) for count in counts])
-        return Batch(torch.from_numpy(values), torch.arange(tokens) < lengths[:, None])
+        made, mask = torch.from_numpy(values), torch.arange(tokens) < lengths[:, None]
+        if self.sensors > 1:
+            made, mask = made.unflatten(1, (self.sensors, -1)).transpose(1, 2), mask.repeat(1, self.sensors)
+        return Batch(made, mask)
 
     def _places(self, item: TimeSeries) -> list[int]:
         """Returns the row of each channel."""
@@ -261,8 +275,10 @@ class TimeSeriesPreprocessor:
         positions = np.arange(known)
         return np.stack([np.interp(at, positions, row[:known]) for row in item.values])
 
-    def invert(self, values: Float[Tensor, "B C S"]) -> list[TimeSeries]:
+    def invert(self, values: Float[Tensor, "B C *sensors S"]) -> list[TimeSeries]:
         """Returns the series of each row, all its channels and samples, padding among them."""
+        if self.sensors > 1:
+            values = values.transpose(1, 2).flatten(1, 2)
         numbers = _narrow(values.detach().cpu().double().numpy() * self.scale + self.offset)
         names = self.names or tuple(f"channel{i}" for i in range(1, self.channels + 1))
         return [TimeSeries(row, names, self.sample_rate_hz) for row in numbers]
