@@ -151,8 +151,8 @@ def _preparing(tower: Tower, prepared: Mapping[str, Any]) -> list[str]:
         return [
             f"Samples at {one.sample_rate_hz:g} Hz (linear between others), at most {one.seconds_max:g} s, minus "
             f"{one.offset:g}, divided by {one.scale:g}. `values` is {shape} of {one.channels} "
-            f"channels{names}{each}; samples a multiple of {one.patch}, filled with zeros; `mask` says of each {one.patch} "
-            "samples whether the series reaches into them.",
+            f"channels{names}{each}; samples a multiple of {one.patch}, filled with zeros; `mask` says of each "
+            f"{one.patch} samples whether the series reaches into them.",
         ]
     if isinstance(one, VideoPreprocessor):
         fit = "the whole frame is squeezed to it" if one.stretch else "the largest centred part of its proportions"
