@@ -210,7 +210,7 @@ class TimeSeriesPreprocessor:
                 raise InvalidValue(f"{name} is {getattr(self, name)}; give a finite number above 0")
         if self.sensors < 1 or self.channels % self.sensors:
             raise InvalidValue(
-                f"{self.channels} channels cannot be of {self.sensors} sensors, equally many of each; give another number"
+                f"{self.channels} channels cannot be of {self.sensors} sensors, equally many of each; give another"
             )
         if not np.isfinite(self.offset):
             raise InvalidValue(f"offset is {self.offset}; give a finite number")
