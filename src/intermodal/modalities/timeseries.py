@@ -246,7 +246,8 @@ class TimeSeriesPreprocessor:
         lengths = torch.tensor([-(-count // self.patch) for count in counts])
         made, mask = torch.from_numpy(values), torch.arange(tokens) < lengths[:, None]
         if self.sensors > 1:
-            made, mask = made.unflatten(1, (self.sensors, -1)).transpose(1, 2), mask.repeat(1, self.sensors)
+            made = made.view(len(made), self.sensors, -1, made.shape[2]).transpose(1, 2)
+            mask = mask.repeat(1, self.sensors)
         return Batch(made, mask)
 
     def _places(self, item: TimeSeries) -> list[int]:
