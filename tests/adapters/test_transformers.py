@@ -27,7 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-OWN = ("blip", "clip", "compound", "connected", "diffusers_pipeline", "lxmert", "open_clip", "visual_bert")
+OWN = ("blip", "clip", "open_clip", "sentence_clip", "lxmert", "visual_bert", "compound", "connected")
+OWN += ("diffusers_pipeline",)
 """Families that our own code computes, folders of several models, and pipelines, which another library reads."""
 
 
