@@ -1,6 +1,6 @@
 """Questions on Diorama that a picture and a tracker's series answer only together, by fusion and by each alone.
 
-python benchmarks/joining.py                      about 100 minutes of one core
+python benchmarks/joining.py                      about two hours of one core; not measured yet
 python benchmarks/joining.py --quick              the same stages in seconds; its figures mean nothing
 
 "how does the blue star move?", "what shape is the thing moving up?": a picture shows no motion, a series neither colour
@@ -30,7 +30,10 @@ from figures import record  # noqa: E402
 
 QUESTION, ANSWER = "joint_question", "joint_answer"
 FIELDS = ("image", "timeseries")
-FORM = ("fusion.form=early", "fusion.depth=4", "late=")
+TRACKS = ("towers.timeseries.preprocessor.sensors=3", "towers.timeseries.sizes=3,0")
+"""A token is of one track, which is what has to be found again in the picture."""
+
+FORM = ("fusion.form=early", "fusion.depth=4", "late=", "train.learning_rate=5e-4", "train.matrix_rate=2e-3")
 ASKED = 95.0
 
 
@@ -38,7 +41,8 @@ def trained(work: Path, fields: Sequence[str], start: Path, steps: int, dropout:
     """Returns the folder of a model on some fields and the question, trained if it is not there."""
     names = ",".join((*fields, QUESTION, ANSWER))
     words = ["train", "fusion", "--data", "diorama", "--fields", names, "--batch", "64", "--start", str(start)]
-    changes = (*FORM, f"modality_dropout={dropout if len(fields) > 1 else 0:g}", f"train.steps={steps}")
+    tracks = TRACKS if "timeseries" in fields else ()
+    changes = (*FORM, *tracks, f"modality_dropout={dropout if len(fields) > 1 else 0:g}", f"train.steps={steps}")
     return _stages.trained(work / "+".join(fields), [*words, *_stages.sets(*changes, "train.checkpoint_every=250")])
 
 
@@ -127,7 +131,7 @@ def main() -> None:
         chosen.clip_steps = chosen.steps = 2
         chosen.scenes, chosen.record, chosen.work = 60, False, chosen.work / "quick"
     words = ["train", "clip", "--data", "diorama", "--fields", "text,image,timeseries", "--batch", "128"]
-    start = _stages.trained(chosen.work / "clip", [*words, *_stages.sets(f"train.steps={chosen.clip_steps}")])
+    start = _stages.trained(chosen.work / "clip", [*words, *_stages.sets(*TRACKS, f"train.steps={chosen.clip_steps}")])
     ways = (FIELDS, *((field,) for field in FIELDS))
     models = {"+".join(way): trained(chosen.work, way, start, chosen.steps, chosen.dropout) for way in ways}
     found = measured(models, chosen.scenes)
