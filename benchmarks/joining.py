@@ -48,18 +48,17 @@ def trained(work: Path, fields: Sequence[str], start: Path, steps: int, dropout:
 
 def carried(source: Any, count: int) -> dict[str, float]:
     """Returns how often the best guess from one rendering is right."""
-    from intermodal.diorama.joining import LOOKS, guessed
+    from intermodal.diorama.joining import guessed, wanted
 
     index = range(count)
     scenes, asked = list(source.scenes(index)), source.asked(index, QUESTION)
-    wanted = ["motion" if q.kind == "follow" else next(n for n in LOOKS if n in q.carries) for q in asked]
+    kinds = [wanted(question) for question in asked]
     by_kind: dict[str, Counter[str]] = defaultdict(Counter)
-    for kind, question in zip(wanted, asked, strict=True):
+    for kind, question in zip(kinds, asked, strict=True):
         by_kind[kind][question.answer] += 1
     prior = {kind: max(each.values()) / each.total() for kind, each in by_kind.items()}
     return {
-        field: sum(guessed(s, q, field) or prior[kind] for s, q, kind in zip(scenes, asked, wanted, strict=True))
-        / count
+        field: sum(guessed(s, q, field) or prior[kind] for s, q, kind in zip(scenes, asked, kinds, strict=True)) / count
         for field in FIELDS
     }
 

@@ -34,6 +34,21 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_list(path: Path) -> list[Any]:
+    """Returns the list in a JSON file.
+
+    Raises:
+        InvalidCheckpoint: there is none.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, list):
+        raise InvalidCheckpoint(f"{path} holds no list")
+    return found
+
+
 def is_number(value: Any, wanted: float) -> bool:
     """Returns whether a setting is this number, up to how many digits were written."""
     return isinstance(value, int | float) and math.isclose(value, wanted, rel_tol=1e-4)
@@ -59,18 +74,33 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").exists():
         return [folder / "model.safetensors"]
     if index.exists():
-        names = sorted(set(read_object(index).get("weight_map", {}).values()))
-        absent = [name for name in names if Path(name).name != name or not (folder / name).exists()]
-        if absent or not names:
-            raise InvalidCheckpoint(f"{index} names files that {folder} does not hold: {', '.join(absent) or '(none)'}")
-        return [folder / name for name in names]
+        return indexed(index)
+    check_pickled(folder)
+    raise InvalidCheckpoint(f"{folder} holds no model.safetensors; download the weights too")
+
+
+def indexed(index: Path) -> list[Path]:
+    """Returns the files that an index beside them names, each once.
+
+    Raises:
+        InvalidCheckpoint: it names none, or one that is not in its folder.
+    """
+    folder = index.parent
+    names = sorted(set(read_object(index).get("weight_map", {}).values()))
+    absent = [name for name in names if Path(name).name != name or not (folder / name).exists()]
+    if absent or not names:
+        raise InvalidCheckpoint(f"{index} names files that {folder} does not hold: {', '.join(absent) or '(none)'}")
+    return [folder / name for name in names]
+
+
+def check_pickled(folder: Path) -> None:
+    """Raises InvalidCheckpoint where a folder without safetensors holds its weights pickled."""
     pickled = sorted(path.name for path in folder.glob("*.bin"))
     if pickled:
         raise InvalidCheckpoint(
             f"{folder} holds its weights as {', '.join(pickled)}, which is pickled and never opened here; save them as "
             "safetensors first, by save_pretrained of the library that made them"
         )
-    raise InvalidCheckpoint(f"{folder} holds no model.safetensors; download the weights too")
 
 
 def load(files: Sequence[Path]) -> dict[str, Tensor]:

@@ -124,7 +124,7 @@ def _whole(model: Any, folder: str | Path, layout: str) -> dict[str, Any]:
         if layout == "open_clip":
             _write_open_clip(inside, settings, model)
         else:
-            _write_transformers(inside, settings, model)
+            _write_transformers(inside, settings, tokenizer, model)
         if layout == "sentence_transformers":
             part = {"idx": 0, "name": "0", "path": CLIP_INSIDE, "type": "sentence_transformers.models.CLIPModel"}
             _json(beside / MODULES, [part])
@@ -247,24 +247,21 @@ def _write_tokenizer(folder: Path, tokenizer: BPETokenizer, places: int) -> None
         raise Unsupported("the tokenizer of this model has no form in CLIP's layouts, which lower-case and mark words")
 
 
-def _write_transformers(folder: Path, settings: tuple[dict[str, Any], ...], model: Clip) -> None:
+def _write_transformers(
+    folder: Path, settings: tuple[dict[str, Any], ...], tokenizer: BPETokenizer, model: Clip
+) -> None:
     """Writes all but the tokenizer for ``CLIPModel``."""
     text, image, pictures = settings
-    end = {"bos_token_id": _id(model, "begin_id"), "eos_token_id": text["eos_token_id"], "pad_token_id": _id(model)}
+    ids = {"bos_token_id": tokenizer.begin_id, "pad_token_id": tokenizer.pad_id}
     shared = {"projection_dim": model.config.width}
     head = {"architectures": ["CLIPModel"], "model_type": "clip", "dtype": "float32", **shared}
     parts = {
-        "text_config": {"model_type": "clip_text_model", **text, **shared, **end},
+        "text_config": {"model_type": "clip_text_model", **text, **shared, **ids},
         "vision_config": {"model_type": "clip_vision_model", **image, **shared},
     }
     _json(folder / "config.json", head | parts)
     _json(folder / _beside.PICTURES, {"image_processor_type": "CLIPImageProcessor", **pictures})
     save_file(weights_of(model), folder / "model.safetensors", {"format": "pt"})
-
-
-def _id(model: Clip, which: str = "pad_id") -> int:
-    tower = model.config.towers[model.field_of("text")]
-    return int(getattr(tower.preprocessor.tokenizer, which))  # type: ignore[attr-defined]
 
 
 def _write_open_clip(folder: Path, settings: tuple[dict[str, Any], ...], model: Clip) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from intermodal.adapters import _tokens, _transformers
-from intermodal.adapters._files import read_object
+from intermodal.adapters._files import check_pickled, indexed, read_object
 from intermodal.errors import InvalidCheckpoint, MissingExtra
 from intermodal.fetching import PIPELINE
 
@@ -82,19 +82,8 @@ def weights(place: Path) -> tuple[str, list[Path]]:
             if one.exists():
                 return variant, [one]
             if index.exists():
-                names = sorted(set(read_object(index).get("weight_map", {}).values()))
-                absent = [name for name in names if Path(name).name != name or not (place / name).exists()]
-                if absent or not names:
-                    raise InvalidCheckpoint(
-                        f"{index} names files that {place} does not hold: {', '.join(absent) or '(none)'}"
-                    )
-                return variant, [place / name for name in names]
-    pickled = sorted(path.name for path in place.glob("*.bin"))
-    if pickled:
-        raise InvalidCheckpoint(
-            f"{place} holds its weights as {', '.join(pickled)}, which is pickled and never opened here; save them as "
-            "safetensors first, by save_pretrained of the library that made them"
-        )
+                return variant, indexed(index)
+    check_pickled(place)
     raise InvalidCheckpoint(f"{place} holds no weights as safetensors; download them too")
 
 

@@ -10,7 +10,6 @@ Left out: poolings by maximum or by the root of the length, dense layers after i
 Source: Reimers and Gurevych 2019, arXiv 1908.10084; Wang et al. 2020, "MiniLM", arXiv 2002.10957.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from intermodal.adapters import _tokens, _transformers
 from intermodal.adapters._dual import Dual, Reading
-from intermodal.adapters._files import read_object
+from intermodal.adapters._files import read_list, read_object
 from intermodal.decoders.projection import Said
 from intermodal.errors import InvalidCheckpoint
 from intermodal.layers.pooling import pool_mean
@@ -108,18 +107,3 @@ def _pooling(folder: Path) -> Callable[[Any, Batch], Tensor]:
         return way(found.last_hidden_state, batch.mask)
 
     return vectors
-
-
-def read_list(path: Path) -> list[Any]:
-    """Returns the list in a JSON file.
-
-    Raises:
-        InvalidCheckpoint: there is none.
-    """
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, list):
-        raise InvalidCheckpoint(f"{path} holds no list")
-    return found

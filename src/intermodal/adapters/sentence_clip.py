@@ -12,7 +12,7 @@ Source: the layout is that of sentence-transformers 5 (Reimers and Gurevych 2019
 from pathlib import Path
 
 from intermodal.adapters import clip
-from intermodal.adapters.bert import read_list
+from intermodal.adapters._files import read_list
 from intermodal.errors import InvalidCheckpoint
 from intermodal.fetching import MODULES
 from intermodal.systems.clip import Clip

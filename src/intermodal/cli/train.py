@@ -22,8 +22,6 @@ DEV_TRANSLATED = 32  # of them, in every direction
 GENTLE = {"train.optimizer": "adamw", "train.learning_rate": "1e-5"}
 """Unless it is said otherwise, where published weights are trained further: they are good already."""
 
-RATES = "the rate is 1e-5 by AdamW unless --set says otherwise"
-
 
 @dataclass(frozen=True)
 class Job:
@@ -224,7 +222,10 @@ def _further(job: Job, source: Any, changes: Mapping[str, str], tell: Callable[[
             raise InvalidValue(
                 f"{job.start} does not fit what --set asks for: {' '.join(str(error).split())[:200]}"
             ) from error
-    tell(f"started from {job.start}, its words and its preparation of items too; {RATES}")
+    tell(
+        f"started from {job.start}, its words and its preparation of items too; the rate is "
+        f"{GENTLE['train.learning_rate']} by AdamW unless --set says otherwise"
+    )
     return model
 
 

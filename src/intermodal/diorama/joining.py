@@ -72,6 +72,11 @@ def _described(scene: Scene) -> dict[Thing, list[tuple[str, ...]]]:
     return found
 
 
+def wanted(question: Question) -> str:
+    """Returns the attribute that a question of ``draw_joined`` asks for."""
+    return "motion" if question.kind == "follow" else next(name for name in LOOKS if name in question.carries)
+
+
 def guessed(scene: Scene, question: Question, field: str) -> float:
     """Returns how often a guess is right that knows the question and all that the rendering ``field`` tells.
 
@@ -84,8 +89,8 @@ def guessed(scene: Scene, question: Question, field: str) -> float:
     """
     if question.answerable_from(field):
         return 1.0
-    wanted = "motion" if question.kind == "follow" else next(name for name in LOOKS if name in question.carries)
-    if wanted not in CARRIES[field]:
+    name = wanted(question)
+    if name not in CARRIES[field]:
         return 0.0
-    counts = Counter(getattr(thing, wanted) for thing in scene.things)
+    counts = Counter(getattr(thing, name) for thing in scene.things)
     return max(counts.values()) / len(scene.things)
