@@ -1,28 +1,20 @@
 """The script of BLIP's claim: what is wrong on purpose, what counts as recovered, and that trainings are told apart."""
 
 import argparse
-import importlib.util
 import math
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from intermodal.data.retold import Told
-
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+from tests import scripts
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    spec = importlib.util.spec_from_file_location("blip_claim", SCRIPTS / "blip.py")
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    return scripts.load("blip")
 
 
 def numbers(**changes: object) -> argparse.Namespace:

@@ -1,7 +1,5 @@
 """The scripts that compare generators and word vectors: what they compute besides training."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -9,19 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from tests import scripts
 
 
 @pytest.fixture
 def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Returns a script, imported under a name that no other module has."""
-    monkeypatch.syspath_prepend(BENCHMARKS / "real")
-    spec = importlib.util.spec_from_file_location(f"script_{request.param}", BENCHMARKS / f"{request.param}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(scripts.BENCHMARKS / "real")
+    return scripts.load(request.param)
 
 
 def named(name: str) -> pytest.MarkDecorator:

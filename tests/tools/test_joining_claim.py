@@ -1,26 +1,18 @@
 """The script about questions on two renderings: what each carries, and what is said of what was measured."""
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from intermodal.diorama.source import Diorama
-
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+from tests import scripts
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    spec = importlib.util.spec_from_file_location("joining_claim", SCRIPTS / "joining.py")
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    return scripts.load("joining")
 
 
 def test_neither_rendering_carries_much_more_than_half(script: ModuleType) -> None:

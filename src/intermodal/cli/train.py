@@ -115,11 +115,13 @@ def train(job: Job) -> dict[str, Any]:
     runtime.threads(beside=1)  # the loader's
     runtime.keep_memory()
     further = _is_published(job.start)
-    ours = {**(GENTLE if further else {}), **{k: v for k, v in job.changes.items() if k.startswith("train.")}}
+    loops = {k: v for k, v in job.changes.items() if k.startswith("train.")}
+    changes = {k: v for k, v in job.changes.items() if k not in loops}
+    ours = {**GENTLE, **loops} if further else loops
     options: Options = override({"train": Options()}, ours)["train"]
     source = open_source(job.data, "train", fields=job.fields or None)
     runtime.seed(options.seed)
-    model = _built(job, source, tell).to(runtime.device())
+    model = (_further if further else _built)(job, source, changes, tell).to(runtime.device())
     fields = job.fields
     if set(model.preprocessors) < set(source.fields):  # what it does not take need not be read
         fields = tuple(model.preprocessors)
@@ -146,7 +148,7 @@ def train(job: Job) -> dict[str, Any]:
     return result
 
 
-def _built(job: Job, source: Any, tell: Callable[[str], None]) -> Any:
+def _built(job: Job, source: Any, changes: Mapping[str, str], tell: Callable[[str], None]) -> Any:
     """Returns the model, fresh but for what is taken from saved models; what of them is not taken is told.
 
     Raises:
@@ -156,9 +158,6 @@ def _built(job: Job, source: Any, tell: Callable[[str], None]) -> Any:
     from intermodal.saving import build_from, load_part, saved_config, take_weights
     from intermodal.training.recipe import recipe, tokenizer_of
 
-    changes = {k: v for k, v in job.changes.items() if not k.startswith("train.")}
-    if _is_published(job.start):
-        return _further(job, source, changes, tell)
     saved = {path: saved_config(name) for path, name in job.parts.items()}
     start = saved_config(job.start) if job.start else None
     config = recipe(job.system, source, job.size, job.fields or None, changes, saved, start)
