@@ -25,8 +25,8 @@ LOWER = tuple(f"MobilenetV2/expanded_conv_{n}/depthwise/Relu6" for n in (6, 9, 1
 GRID = 3
 CROP = 0.625
 CORNERS = ((0.0, 0.0), (1 - CROP, 0.0), (0.0, 1 - CROP), (1 - CROP, 1 - CROP), ((1 - CROP) / 2, (1 - CROP) / 2))
-POOLED = 5
-REVISION = "1"
+POOLED = 4
+REVISION = "2"
 
 
 class Network:
@@ -56,9 +56,9 @@ class Network:
 class MobileNet:
     """Pictures to what the network says of them, all threads at once.
 
-    Of a picture: the mean of the last map over the picture and its mirror image, the same over five crops, the largest
-    of each channel, the means of the maps before, and of lower ones, filled up with zeros: ``POOLED`` rows of
-    ``CHANNELS`` numbers. Its tokens are the means of ``GRID`` x ``GRID`` parts of the last map, and of each crop.
+    Of a picture: the mean of the last map over the picture and its mirror image, the same over five crops, the means of
+    the maps before, and of lower ones, filled up with zeros: ``POOLED`` rows of ``CHANNELS`` numbers. Its tokens are
+    the means of ``GRID`` x ``GRID`` parts of the last map, and of each crop.
     """
 
     def __init__(self, weights: Path, threads: int) -> None:
@@ -112,7 +112,6 @@ def said(network: Any, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = [
         (last.mean((0, 1)) + mirrored[MAP].mean((0, 1))) / 2,
         crops.mean(0),
-        last.max((0, 1)),
         _filled([maps[name].mean((0, 1)) for name in LAST]),
         _filled([maps[name].mean((0, 1)) for name in LOWER]),
     ]

@@ -76,7 +76,7 @@ def test_two_models_become_one_that_loads_and_embeds(models: tuple[Path, Path], 
     model = im.load(tmp_path / "one")
     items = [Image.open(pairs / "test0.png"), Text("a small red circle"), Image.open(pairs / "test1.png")]
     rows = model.embed(items)
-    assert rows.shape == (3, 16)
+    assert rows.shape == (3, 16 + 2 * len(model.config.hubs))
     assert torch.allclose(rows.norm(dim=1), torch.ones(3), atol=1e-5)
     assert torch.allclose(model.embed(items[1:2])[0], rows[1], atol=1e-5)
     assert model.score(items[:1], items[1:2]).shape == (1, 1)
@@ -136,7 +136,8 @@ def test_a_damaged_folder_is_refused(models: tuple[Path, Path], pairs: Path, tmp
     im.connect(encoders, str(pairs), tmp_path / "one", alone, tmp_path / "cache")
     header = json.loads((tmp_path / "one" / "config.json").read_text())
     for change, words in (
-        ({"format": 9}, "newer than 1"),
+        ({"format": 9}, "format 9, not 2; update"),
+        ({"format": 1}, "format 1, not 2; connect its encoders again"),
         ({"encoders": {}}, "has encoders of"),
         ({"config": {**header["config"], "width": 16}}, "does not fit the model"),
         ({"encoders": {**header["encoders"], "text": {"kind": "other"}}}, "of the kind 'other'"),

@@ -1,12 +1,16 @@
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from intermodal.config import from_dict, to_dict
+from intermodal.decoders.hubs import Hub, Hubs
 from intermodal.errors import InvalidValue, Unsupported
+from intermodal.modalities.text import Text
 from intermodal.objectives.contrastive import info_nce
 from intermodal.objectives.ranking import triplet_loss
-from intermodal.systems.connected import Config, Connected, Given, Head, Passing, build, hinge
+from intermodal.systems.connected import Config, Connected, Given, Head, Passing, build
 from intermodal.types import Batch
 
 LEFT = Given("image", 8, 2, origin="a", revision="1")
@@ -50,11 +54,13 @@ def test_each_head_has_a_loss_of_its_own_and_groups_are_no_negatives() -> None:
     assert not torch.allclose(found, alone, atol=1e-3)
 
 
-def test_the_hinge_is_that_of_the_ranking_losses() -> None:
-    a, b = (F.normalize(torch.randn(7, 5), dim=1) for _ in range(2))
-    assert torch.allclose(hinge(a @ b.T, torch.eye(7, dtype=torch.bool)), triplet_loss(a, b), atol=1e-6)
+def test_a_hinge_on_the_hardest_mismatch_adds_to_the_loss() -> None:
     batch = {"image": rows(8), "text": rows(4, seed=1)}
-    assert connected(1.0).losses(batch)["image-text"] > connected().losses(batch)["image-text"]
+    model, plain = connected(0.5), connected()
+    parts = [model.vectors(name, batch[name]).split(6, 1) for name in ("image", "text")]
+    wanted = torch.stack([triplet_loss(x, y) for x, y in zip(*parts, strict=True)]).mean()
+    difference = model.losses(batch)["image-text"] - plain.losses(batch)["image-text"]
+    assert difference.item() == pytest.approx(0.5 * wanted.item(), abs=1e-5)
 
 
 def test_fields_of_one_space_share_heads_and_are_not_trained_against_each_other() -> None:
@@ -103,6 +109,31 @@ def test_equal_ids_have_equal_numbers_whatever_the_padding() -> None:
     assert found[0] == found[1]
     assert len(set(found)) == 3
     assert min(found) >= 0
+
+
+def test_hubs_lengthen_what_is_embedded_and_leave_naming_as_it_was() -> None:
+    class Told:
+        def __init__(self, tower: Given) -> None:
+            self.tower = tower
+
+        def __call__(self, items: Sequence[Text]) -> Batch:
+            return rows(self.tower.width, len(items), seed=len(items[0].text))
+
+    model = connected().eval()
+    model.preprocessors = {"image": Told(LEFT), "text": Told(RIGHT)}
+    labels, things = ["a", "bb", "ccc"], [Text("one"), Text("three")]
+    before, plain = model.classify(things, labels, field="image"), model.embed(things, "image")
+    hubs = Hubs({"image": Hub(1.0, 20), "text": Hub(1.0, 20)}, 12)
+    said = {name: F.normalize(torch.randn(20, 12), dim=1) for name in ("image", "text")}
+    hubs.set(said, {"image": ["text"], "text": ["image"]})
+    model.set_hubs(hubs)
+    assert torch.allclose(model.classify(things, labels, field="image"), before, atol=1e-5)
+    longer = model.embed(things, "image")
+    assert longer.shape == (2, 16)
+    assert torch.allclose(F.normalize(longer[:, :12], dim=1), plain, atol=1e-5)
+    assert from_dict(Config, to_dict(model.config)) == model.config
+    with pytest.raises(InvalidValue, match="hubs of image are not of all of image, text"):
+        Config({"image": LEFT, "text": RIGHT}, hubs={"image": Hub(1.0, 5)})
 
 
 def test_a_config_survives_and_what_comes_from_elsewhere_is_not_built_from_it() -> None:

@@ -1,6 +1,5 @@
 """The table of the benchmarks: ratios the right way round, what was asked beside them, failing scripts named."""
 
-import importlib.util
 import json
 import sys
 from argparse import Namespace
@@ -9,18 +8,12 @@ from types import ModuleType
 
 import pytest
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "_table.py"
+from tests import scripts
 
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_table", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_table"] = module
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load("_table")
 
 
 def test_ratios_above_one_mean_that_ours_is_better(table: ModuleType) -> None:

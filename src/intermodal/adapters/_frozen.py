@@ -41,6 +41,10 @@ AS_IT_IS = (2**31, 2**31)
 """A size that no picture has, so that none is decoded smaller than it is."""
 
 
+SAID = 2
+"""One more whenever models say something else of an item: what was kept on disk is then not taken for it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frozen:
     """An encoder that is not trained, as the preprocessor of what it says.
@@ -158,7 +162,7 @@ def of_model(name: str | Path, field: str | None = None, space: bool = False, mo
 
     source = saving.folder_of(name)
     preprocessor = known[chosen]
-    revision = f"{model.fingerprint}/{chosen}" + ("/space" if space else "")  # type: ignore[attr-defined]
+    revision = f"{model.fingerprint}/{chosen}" + ("/space" if space else f"/{SAID}")  # type: ignore[attr-defined]
     origin = str(getattr(model, "name", name)) if str(name).startswith("hub:") else Path(name).name
     decoded = getattr(preprocessor, "decoded", AS_IT_IS)
     return Frozen(preprocessor.modality, says, origin, revision, asked, partial(_copy, source), source, decoded, model)

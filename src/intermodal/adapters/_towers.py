@@ -159,9 +159,10 @@ def _of_connected(model: Connected, field: str) -> Tower:
         told = say(batch)
         tokens = told.tokens * told.mask[..., None]
         said = Said(tokens, told.mask, (told.pooled - centre) * scale)
-        return torch.cat([head(said) for head in heads], dim=1)  # type: ignore[attr-defined]
+        return model.finished(field, torch.cat([head(said) for head in heads], dim=1))  # type: ignore[attr-defined]
 
-    return Tower(field, preprocessor, (*parts, heads), vectors, model)
+    own = (heads, model.hubs) if model.hubs is not None else (heads,)
+    return Tower(field, preprocessor, (*parts, *own), vectors, model)
 
 
 def _said(one: Frozen) -> tuple[Any, list[nn.Module], Callable[[Batch], Encoded | Said]]:

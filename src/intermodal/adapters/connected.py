@@ -40,11 +40,12 @@ from intermodal.evaluation.connected import mean_recall, recalls
 from intermodal.modalities.text import Text
 from intermodal.systems.connected import Config, Connected, Given, Head, Passing
 from intermodal.training.heads import Options, Split, chosen, fitted, held_back, numbers
+from intermodal.training.hubs import take_off
 from intermodal.types import Item
 
 __all__ = ["Options", "Tuning", "connect", "join_spaces", "load", "of_function", "of_model", "of_onnx", "save"]
 
-FORMAT = 1
+FORMAT = 2
 KIND = "connected"
 TUNED = 128
 """Samples of a batch at most, where encoders are trained too."""
@@ -62,8 +63,9 @@ def load(folder: str | Path, functions: Mapping[str, Frozen] | None = None) -> C
     """
     folder = Path(folder)
     header = read_object(folder / "config.json")
-    if header.get("format", 0) > FORMAT:
-        raise InvalidCheckpoint(f"{folder} has format {header['format']}, newer than {FORMAT}; update intermodal")
+    if (made := header.get("format", 0)) != FORMAT:
+        remedy = "update intermodal" if made > FORMAT else "connect its encoders again, heads are made otherwise now"
+        raise InvalidCheckpoint(f"{folder} has format {made}, not {FORMAT}; {remedy}")
     records = header.get("encoders")
     if not isinstance(records, dict) or "config" not in header:
         raise InvalidCheckpoint(f"{folder / 'config.json'} lacks the keys config and encoders; give a whole folder")
@@ -159,10 +161,12 @@ def connect(
     heads = fitted(config, train, how, lambda share: show("training", share))
     measured = {"dev": ("dev" if "dev" in splits else "train", dev)}
     measured |= {"test": ("test", splits["test"])} if "test" in splits else {}
-    figures = {name: recalls(heads, split) for name, (_, split) in measured.items()}
-    frozen = mean_recall(figures["dev"])
+    frozen = mean_recall(recalls(heads, dev)) if tuning else 0.0
     if tuning:
         encoders, figures = _tuned(encoders, heads, data, train, measured, how, tuning)
+    else:
+        figures = _figures(heads, train, {name: split for name, (_, split) in measured.items()}, how)
+    config = heads.config
     done = time.monotonic() - start
     seconds = {"features": ready, "choice": picked - ready, "training": done - picked, "total": done}
     result = {
@@ -197,6 +201,7 @@ def _told(config: Config, encoders: Mapping[str, Frozen], figures: Mapping[str, 
             for name, one in encoders.items()
         },
         "head": {**dataclasses.asdict(config.head), "heads": config.heads, "temperature": config.temperature},
+        "hubs": {name: hub.strength for name, hub in config.hubs.items()},
         **{f"{name}_figures": found for name, found in figures.items()},
         "dev_recall_at_1": mean_recall(figures["dev"]),
     }
@@ -240,8 +245,18 @@ def _tuned(
     epochs, rate = max(t.epochs for t in tuning.values()), min(t.learning_rate for t in tuning.values())
     further = dataclasses.replace(how, epochs=epochs, learning_rate=rate, batch=min(how.batch, TUNED))
     fitted(heads.config, with_items(train, "train"), further, start=heads.to(runtime.device()))
-    figures = {name: recalls(heads, with_items(split, place)) for name, (place, split) in measured.items()}
+    items = {name: with_items(split, place) for name, (place, split) in measured.items()}
+    figures = _figures(heads, with_items(train, "train"), items, how)
     return {n: _live.tuned(one, live[n]) if n in live else one for n, one in encoders.items()}, figures
+
+
+def _figures(
+    heads: Connected, train: Split, measured: Mapping[str, Split], how: Options
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns what trained heads come to on each split, after hubs were taken off where that is wanted and helps."""
+    if how.hubs:
+        take_off(heads, train, measured["dev"])
+    return {name: recalls(heads, split) for name, split in measured.items()}
 
 
 def _splits(
@@ -325,7 +340,7 @@ def join_spaces(
         InvalidValue: fewer than 20 texts.
         Unsupported: a model that does not embed, or reads no text.
     """
-    how = options or Options(grid=(Head(),), epochs=60)
+    how = options or Options(grid=(Head(),), epochs=60, learning_rate=1e-3)
     if len(texts) < 20:
         raise InvalidValue(f"{len(texts)} texts were given to join two spaces; give at least 20, better thousands")
     frozen, spaces, anchors = _both(first, second)

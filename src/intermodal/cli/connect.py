@@ -20,11 +20,12 @@ def command(
     ],
     pairs: Annotated[str, typer.Option(help="Folder with metadata.jsonl, wds:SHARDS or hf:NAME that has both fields.")],
     out: Annotated[Path, typer.Option(help="Folder of the model.")] = Path("connected"),
-    epochs: Annotated[int, typer.Option(help="Each shows every sample once, with one of its captions.")] = 20,
+    epochs: Annotated[int, typer.Option(help="Each shows every sample once, with one of its captions.")] = 10,
     batch: Annotated[int, typer.Option(help="Samples of a batch.")] = 512,
-    width: Annotated[int, typer.Option(help="Numbers of each head.")] = 256,
+    width: Annotated[int, typer.Option(help="Numbers of each head.")] = 512,
     heads: Annotated[int, typer.Option(help="Heads side by side; their cosines are averaged.")] = 4,
     hard: Annotated[float, typer.Option(help="Weight of the hinge on the hardest mismatch of a batch.")] = 0.0,
+    hubs: Annotated[bool, typer.Option(help="Take off what is near to all queries, where that helps on dev.")] = True,
     head: Annotated[
         str, typer.Option(help="HIDDEN,DROPOUT,QUERIES: this head alone, none is tried on the dev split.")
     ] = "",
@@ -43,7 +44,7 @@ def command(
 
     runtime.threads()
     grid = (_head(head),) if head else GRID
-    how = Options(epochs, batch, width, heads, hard, grid, seed=seed)
+    how = Options(epochs, batch, width, heads, hard, grid, seed=seed, hubs=hubs)
     tuning = _tuning(tune or [])
     named = _named(encoders)
     shown: dict[str, Any] = {}

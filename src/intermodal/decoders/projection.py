@@ -68,16 +68,15 @@ class Projection(nn.Module):
             tokens_width: of the tokens that come in.
             width: of what comes out.
             hidden: numbers between; 0 for one product alone.
-            dropout: share of the numbers that come in, the same of all rows of a batch, and of those between, that
-                training leaves out.
+            dropout: share of the numbers that come in, the same of all rows of a batch, that training leaves out.
             queries: that gather the tokens; 0 to look at the pooled vector alone.
         """
         super().__init__()
         self.gather = Gather(tokens_width, queries) if queries else None
         known = pooled_width + queries * tokens_width
-        self.norm = nn.LayerNorm(known, elementwise_affine=False)  # the product after it scales and shifts
         self.drop = nn.Dropout(dropout)
         self.first = nn.Linear(known, hidden) if hidden else None
+        self.norm = nn.LayerNorm(hidden) if hidden else nn.LayerNorm(known, elementwise_affine=False)
         self.last = nn.Linear(hidden or known, width)
 
     def forward(self, encoded: Encoded | Said) -> Float[Tensor, "B D"]:
@@ -85,10 +84,10 @@ class Projection(nn.Module):
         x = encoded.pooled
         if self.gather is not None:
             x = torch.cat((x, self.gather(encoded.tokens, encoded.mask)), dim=1)
-        x = self.norm(x)
+        x = self.norm(x) if self.first is None else x
         if self.training and self.drop.p:  # a number per column: drawing millions takes as long as all else
             x = x * self.drop(x.new_ones(x.shape[1]))
         if self.first is not None:
-            x = self.drop(F.gelu(self.first(x)))
+            x = F.gelu(self.norm(self.first(x)))
         made: Tensor = F.normalize(self.last(x).float(), dim=-1)
         return made

@@ -8,8 +8,8 @@ Follows: towers that are locked, Zhai et al. 2021, "LiT", arXiv 2111.07991; the 
 "VSE++", arXiv 1707.05612, eq. 6; several captions of a picture as positives, Khosla et al. 2020, arXiv 2004.11362.
 Changed: there are several heads side by side, each trained by a loss of its own, and their cosines are averaged; fields
 that are in one space already share the heads, so that what is learnt from texts holds for sounds that were never seen
-(``space``). An encoder is one of ours, described by its tower, or comes from elsewhere (``Given``): then what it says
-of an item is made by the field's preprocessor and arrives here as a batch; see ``adapters/connected.py``.
+(``space``); hubs give way (``decoders/hubs.py``). An encoder is one of ours, described by its tower, or comes from
+elsewhere (``Given``): then what it says of an item is a batch that the field's preprocessor makes.
 Left out: classification by other than cosines.
 """
 
@@ -22,19 +22,20 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from intermodal import catalog, runtime
+from intermodal.decoders.hubs import Hub, Hubs
 from intermodal.decoders.projection import Projection, Said
 from intermodal.encoders.tower import TowerConfig, encoder
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.objectives.contrastive import info_nce
+from intermodal.objectives.ranking import triplet_loss
 from intermodal.types import Batch, Encoded, Item
 
 SCALE_MAX = math.log(100.0)
-MARGIN = 0.2
 GROUP = "group"
 """A batch of this name, ids ``(B, 1)``, says which rows belong together: captions of one picture, equal labels."""
 
@@ -99,6 +100,7 @@ class Config:
         heads: so many for each space, whose cosines are averaged.
         temperature: where the learned temperatures start, above 0.
         hard: weight of the hinge on the hardest mismatch of a batch; 0 for none.
+        hubs: field -> how its hubs are taken off, all fields or none.
     """
 
     towers: Mapping[str, TowerConfig | Given] = field(default_factory=dict)
@@ -107,6 +109,7 @@ class Config:
     heads: int = 1
     temperature: float = 0.07
     hard: float = 0.0
+    hubs: Mapping[str, Hub] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks every field that a user can get wrong."""
@@ -117,6 +120,8 @@ class Config:
                 f"width {self.width} and heads {self.heads} must be at least 1, temperature {self.temperature} above "
                 f"0, hard {self.hard} 0 or more"
             )
+        if self.hubs and set(self.hubs) != set(self.towers):
+            raise InvalidValue(f"hubs of {', '.join(self.hubs)} are not of all of {', '.join(self.towers)}; give none")
         if GROUP in self.towers:
             raise InvalidValue(f"no field may be named {GROUP!r}: that says which rows belong together; rename it")
 
@@ -171,6 +176,7 @@ class Connected(nn.Module):
             wide = tower.width * (tower.pooled if isinstance(tower, Given) else 1)
             self.register_buffer(f"centre_{name}", torch.zeros(wide))
             self.register_buffer(f"scale_{name}", torch.ones(wide))
+        self.hubs = Hubs(config.hubs, config.width * config.heads) if config.hubs else None
 
     @property
     def device(self) -> torch.device:
@@ -182,6 +188,11 @@ class Connected(nn.Module):
         """Sets the mean of each pooled number of a field, which is taken off, and its spread, which is divided by."""
         self.get_buffer(f"centre_{name}").copy_(centre)
         self.get_buffer(f"scale_{name}").copy_(1 / (spread + 0.1 * spread.square().mean().sqrt() + 1e-6))
+
+    def set_hubs(self, hubs: Hubs | None) -> None:
+        """Takes hubs off from now on, or leaves the vectors as they are."""
+        self.hubs = hubs
+        self.config = dataclasses.replace(self.config, hubs=hubs.fields if hubs else {})
 
     # ---- Trains
 
@@ -246,7 +257,7 @@ class Connected(nn.Module):
         for x, y in zip(*parts, strict=True):
             total = total + info_nce(x, y, scale, groups=groups)
             if self.config.hard:
-                total = total + self.config.hard * hinge(x @ y.T, groups[:, None] == groups)
+                total = total + self.config.hard * triplet_loss(x, y, positives=groups[:, None] == groups)
         return total / self.config.heads
 
     # ---- Embeds, Scores, Classifies
@@ -287,8 +298,8 @@ class Connected(nn.Module):
         where: dict[str, list[int]] = {}
         for i, item in enumerate(items):
             where.setdefault(fields or self.field_of(item.modality), []).append(i)
-        training, result = self.training, torch.zeros(len(items), self.config.width * self.config.heads)
-        result = result.to(self.device)
+        training, width = self.training, self.config.width * self.config.heads
+        result = torch.zeros(len(items), width + 2 * len(self.config.hubs), device=self.device)
         self.eval()
         for name, index in where.items():
             for start in range(0, len(index), batch_size):
@@ -296,18 +307,23 @@ class Connected(nn.Module):
                 batch: Batch = self.preprocessors[name]([items[i] for i in part])
                 with runtime.autocast(chosen, self.device):
                     rows = self.vectors(name, batch.to(self.device))
-                result[part] = F.normalize(rows.float(), dim=-1)
+                result[part] = self.finished(name, rows)
         self.train(training)
         return result
 
+    def finished(self, name: str, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """Returns what ``embed`` makes of the ``vectors`` of a field: of length 1, hubs taken off."""
+        rows = F.normalize(rows.float(), dim=-1)
+        return rows if self.hubs is None else self.hubs(name, rows)
+
     def score(self, a: Sequence[Item], b: Sequence[Item]) -> Float[Tensor, "A B"]:
-        """Returns the cosine of every pair; higher fits better."""
+        """Returns the cosine of every pair, hubs taken off; higher fits better."""
         return self.embed(a) @ self.embed(b).T
 
     def classify(
         self, items: Sequence[Item], labels: Sequence[str], prompts: Sequence[str] = ("{}",), field: str | None = None
     ) -> Float[Tensor, "N L"]:
-        """Returns the probability of each label for each item, from words alone (zero-shot).
+        """Returns the probability of each label for each item, from words alone (zero-shot), by plain cosines.
 
         Args:
             items: N items of any modality but text.
@@ -318,17 +334,13 @@ class Connected(nn.Module):
         Raises:
             InvalidValue: no labels, or a prompt without a place for them.
         """
-        words = self.embed(catalog.module("modalities", "text").prompted(labels, prompts))
+        wide = self.config.width * self.config.heads  # what is behind these numbers takes hubs off
+        words = F.normalize(
+            self.embed(catalog.module("modalities", "text").prompted(labels, prompts))[:, :wide], dim=-1
+        )
         classes = F.normalize(words.view(len(labels), len(prompts), -1).mean(dim=1), dim=-1)
         scale = torch.stack([p.detach() for p in self.log_scales.values()]).mean().clamp(max=SCALE_MAX).exp()
-        return (self.embed(items, field) @ classes.T * scale).softmax(dim=-1)
-
-
-def hinge(cosines: Float[Tensor, "N N"], together: Bool[Tensor, "N N"]) -> Float[Tensor, ""]:
-    """Returns the mean of ``max(0, MARGIN + s(i, k) - s(i, i))``, k the most similar mismatch, of both directions."""
-    others = cosines.masked_fill(together, -torch.inf)
-    own = cosines.diagonal()
-    return torch.stack([F.relu(MARGIN + others.amax(dim=side) - own).mean() for side in (0, 1)]).sum()
+        return (F.normalize(self.embed(items, field)[:, :wide], dim=-1) @ classes.T * scale).softmax(dim=-1)
 
 
 def _groups(rows: Mapping[str, Tensor], both: Tensor) -> Int64[Tensor, " N"]:

@@ -35,6 +35,8 @@ GRID = (
 )
 """Heads that are tried: one product; a layer between, narrow and wide; the same with tokens gathered."""
 
+WARMUP = 0.3
+"""Share of the steps in which the learning rate rises: runs are short."""
 HELD_BACK = 10
 """One in so many samples chooses the heads where the data has no dev split."""
 
@@ -54,18 +56,20 @@ class Options:
         seed: of the weights and the order.
         minutes: of training at most, the learning rate then falls with the time; a trial has the share of one head.
         learning_rate: peak of AdamW.
+        hubs: take hubs off the vectors, where that helps on the dev split; see ``decoders/hubs.py``.
     """
 
-    epochs: int = 20
+    epochs: int = 10
     batch: int = 512
-    width: int = 256
+    width: int = 512
     heads: int = 4
     hard: float = 0.0
     grid: tuple[Head, ...] = GRID
     temperatures: tuple[float, ...] = (0.05,)
     seed: int = 0
     minutes: float | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
+    hubs: bool = True
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
@@ -140,7 +144,7 @@ def fitted(
         steps=steps,
         learning_rate=options.learning_rate,
         optimizer="adamw",  # Muon's own products would cost more than those of the heads, which are wide and flat
-        warmup_steps=min(50, steps // 5),
+        warmup_steps=int(WARMUP * steps),
         minutes=options.minutes,
         seed=options.seed,
         checkpoint_every=0,
@@ -196,12 +200,10 @@ def chosen(
     made = [Config(towers, head, options.width, 1, t, options.hard) for head, t in tried]
     if len(made) == 1:
         return dataclasses.replace(made[0], heads=options.heads), []
-    asked = json.dumps(
-        [configs.to_dict(one) for one in made]
-        + [options.epochs, options.batch, options.seed, options.minutes, options.heads, options.learning_rate]
-    )
-    counts = [[len(one), len(one.rows)] for one in data.given.values()]
     trial = dataclasses.replace(options, minutes=options.minutes and options.minutes / options.heads)
+    settings = [options.epochs, options.batch, options.seed, trial.minutes, options.learning_rate]
+    asked = json.dumps([configs.to_dict(one) for one in made] + settings)
+    counts = [[len(one), len(one.rows)] for one in data.given.values()]
     path = keep / f"choice-{hashlib.sha256((asked + json.dumps(counts)).encode()).hexdigest()[:16]}.json"
     if path.exists():
         table: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
