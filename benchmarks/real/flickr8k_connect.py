@@ -44,7 +44,7 @@ def sentences() -> Path:
 def heads(quick: bool) -> Any:
     """Returns how they are connected: the heads that are tried."""
     from intermodal.adapters.connected import Options
-    from intermodal.systems.connected import Head
+    from intermodal.decoders.projection import Head
 
     if quick:
         return Options(2, 64, 32, 2, grid=(Head(), Head(64, 0.1, 1)))

@@ -11,13 +11,13 @@ import intermodal as im
 from intermodal.adapters import connected
 from intermodal.adapters._frozen import of_function, of_model
 from intermodal.cli.app import run
+from intermodal.decoders.projection import Head
 from intermodal.diorama.source import Diorama
 from intermodal.errors import InvalidCheckpoint, InvalidData, InvalidValue, Unsupported
 from intermodal.modalities.image import Image
 from intermodal.modalities.text import Text
 from intermodal.saving import save_model
 from intermodal.systems.clip import build, sized
-from intermodal.systems.connected import Head
 from intermodal.tokenizers.word import WordTokenizer
 from intermodal.training.heads import Options
 

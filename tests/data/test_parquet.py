@@ -13,10 +13,10 @@ from intermodal.adapters.connected import Options, connect, of_function
 from intermodal.data.decoding import Problem
 from intermodal.data.parquet import parquet
 from intermodal.data.sources import Varies, open_source
+from intermodal.decoders.projection import Head
 from intermodal.errors import InvalidData, InvalidValue, UnknownName
 from intermodal.modalities.audio import Audio
 from intermodal.modalities.text import Text
-from intermodal.systems.connected import Head
 from tests.data_files import FILE, picture, png, write_parquet
 
 FEATURES = {

@@ -2,8 +2,9 @@ import numpy as np
 import torch
 
 from intermodal.data.features import Features
+from intermodal.decoders.projection import Head
 from intermodal.evaluation.connected import mean_recall, recalls, vectors_of
-from intermodal.systems.connected import Config, Given, Head
+from intermodal.systems.connected import Config, Given
 from intermodal.training.heads import Split, heads_over, looked_at
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from intermodal.data.features import Features
+from intermodal.decoders.projection import Head
 from intermodal.errors import InvalidValue
 from intermodal.evaluation.connected import mean_recall, recalls
-from intermodal.systems.connected import Connected, Given, Head
+from intermodal.systems.connected import Connected, Given
 from intermodal.training.heads import Options, Split, chosen, fitted, held_back, numbers, part, pooled
 
 TOWERS = {"image": Given("image", 12, 1), "text": Given("text", 10, 1)}

@@ -35,12 +35,13 @@ from intermodal.adapters._frozen import Frozen, fields_of, of_function, of_model
 from intermodal.adapters._live import Tuning
 from intermodal.data.features import features, groups_of, items_of
 from intermodal.data.sources import open_source
+from intermodal.decoders.projection import Head
 from intermodal.errors import InvalidCheckpoint, InvalidData, InvalidValue, UnknownName, Unsupported
 from intermodal.evaluation.connected import mean_recall, recalls
+from intermodal.evaluation.hubs import take_off
 from intermodal.modalities.text import Text
-from intermodal.systems.connected import Config, Connected, Given, Head, Passing
+from intermodal.systems.connected import Config, Connected, Given, Passing
 from intermodal.training.heads import Options, Split, chosen, fitted, held_back, numbers
-from intermodal.training.hubs import take_off
 from intermodal.types import Item
 
 __all__ = ["Options", "Tuning", "connect", "join_spaces", "load", "of_function", "of_model", "of_onnx", "save"]
@@ -162,23 +163,19 @@ def connect(
     measured = {"dev": ("dev" if "dev" in splits else "train", dev)}
     measured |= {"test": ("test", splits["test"])} if "test" in splits else {}
     frozen = mean_recall(recalls(heads, dev)) if tuning else 0.0
-    if tuning:
-        encoders, figures = _tuned(encoders, heads, data, train, measured, how, tuning)
-    else:
-        figures = _figures(heads, train, {name: split for name, (_, split) in measured.items()}, how)
-    config = heads.config
+    encoders, figures = _tuned(encoders, heads, data, train, measured, how, tuning or {})
     done = time.monotonic() - start
     seconds = {"features": ready, "choice": picked - ready, "training": done - picked, "total": done}
     result = {
         "model": str(out),
         "data": data,
         "samples": len(splits["train"].groups),
-        **_told(config, encoders, figures),
+        **_told(heads.config, encoders, figures),
         **({"dev_recall_at_1_frozen": frozen} if tuning else {}),
         "tried": tried,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
-    model = _assembled(config, encoders)
+    model = _assembled(heads.config, encoders)
     model.load_state_dict({k: v for k, v in heads.state_dict().items() if not k.startswith("encoders.")})
     save(out, model, encoders, _card(result))
     return result
@@ -216,7 +213,7 @@ def _tuned(
     how: Options,
     tuning: Mapping[str, Tuning],
 ) -> tuple[dict[str, Frozen], dict[str, dict[str, dict[str, float]]]]:
-    """Returns the encoders after some of them were trained with the heads, and the figures with them.
+    """Returns the encoders after those of ``tuning`` were trained with the heads, and the figures with them.
 
     Args:
         encoders: field -> encoder.
@@ -230,6 +227,8 @@ def _tuned(
     Raises:
         Unsupported: an encoder cannot be trained.
     """
+    if not tuning:
+        return dict(encoders), _figures(heads, train, {name: split for name, (_, split) in measured.items()}, how)
     live = {name: _live.load(encoders[name], one) for name, one in tuning.items()}
     heads.encoders.update(live)
 

@@ -66,8 +66,8 @@ def _head(words: str) -> Any:
     Raises:
         InvalidValue: it stands for none.
     """
+    from intermodal.decoders.projection import Head
     from intermodal.errors import InvalidValue
-    from intermodal.systems.connected import Head
 
     try:
         hidden, dropout, queries = words.split(",")

@@ -67,9 +67,8 @@ def found_first(model: Connected, data: Split, said: Mapping[str, Tensor]) -> di
     for a, b in permutations(said, 2):
         asked = torch.isin(labels[a], labels[b])
         if asked.any() and {(a, b), (b, a)} & set(model.config.pairs()):
-            parts = zip(said[a][asked].split(ROWS), labels[a][asked].split(ROWS), strict=True)
-            right = [labels[b][(rows @ said[b].T).argmax(dim=1)] == wanted for rows, wanted in parts]
-            found[f"{a}>{b}"] = torch.cat(right).float().mean().item()
+            first = [(rows @ said[b].T).argmax(dim=1) for rows in torch.split(said[a][asked], ROWS)]
+            found[f"{a}>{b}"] = (labels[b][torch.cat(first)] == labels[a][asked]).float().mean().item()
     return found
 
 

@@ -8,7 +8,7 @@ Follows: towers that are locked, Zhai et al. 2021, "LiT", arXiv 2111.07991; the 
 "VSE++", arXiv 1707.05612, eq. 6; several captions of a picture as positives, Khosla et al. 2020, arXiv 2004.11362.
 Changed: there are several heads side by side, each trained by a loss of its own, and their cosines are averaged; fields
 that are in one space already share the heads, so that what is learnt from texts holds for sounds that were never seen
-(``space``); hubs give way (``decoders/hubs.py``). An encoder is one of ours, described by its tower, or comes from
+(``space``); hubs give way (``Hubs``). An encoder is one of ours, described by its tower, or comes from
 elsewhere (``Given``): then what it says of an item is a batch that the field's preprocessor makes.
 Left out: classification by other than cosines.
 """
@@ -22,20 +22,19 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from intermodal import catalog, runtime
-from intermodal.decoders.hubs import Hub, Hubs
-from intermodal.decoders.projection import Projection, Said
+from intermodal.decoders.projection import Head, Hub, Hubs, Projection, Said
 from intermodal.encoders.tower import TowerConfig, encoder
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.objectives.contrastive import info_nce
-from intermodal.objectives.ranking import triplet_loss
 from intermodal.types import Batch, Encoded, Item
 
 SCALE_MAX = math.log(100.0)
+MARGIN = 0.2
 GROUP = "group"
 """A batch of this name, ids ``(B, 1)``, says which rows belong together: captions of one picture, equal labels."""
 
@@ -67,29 +66,6 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Head:
-    """How heads are made; see ``decoders/projection.py``.
-
-    Attributes:
-        hidden: numbers between the two products; 0 for one product.
-        dropout: share that training leaves out.
-        queries: that gather tokens; 0 for none.
-    """
-
-    hidden: int = 0
-    dropout: float = 0.0
-    queries: int = 0
-
-    def __post_init__(self) -> None:
-        """Checks the ranges."""
-        if min(self.hidden, self.queries) < 0 or not 0 <= self.dropout < 1:
-            raise InvalidValue(
-                f"a head has hidden {self.hidden}, queries {self.queries} and dropout {self.dropout}; give 0 or more, "
-                "and a dropout below 1"
-            )
-
-
-@dataclass(frozen=True)
 class Config:
     """All that is needed to build the system again, but encoders from elsewhere.
 
@@ -104,7 +80,7 @@ class Config:
     """
 
     towers: Mapping[str, TowerConfig | Given] = field(default_factory=dict)
-    head: Head = Head()
+    head: Head = field(default_factory=Head)
     width: int = 128
     heads: int = 1
     temperature: float = 0.07
@@ -163,10 +139,7 @@ class Connected(nn.Module):
         for name, tower in config.towers.items():
             head, wide = config.head, tower.width * (tower.pooled if isinstance(tower, Given) else 1)
             if (space := config.space(name)) not in self.heads:
-                made = [
-                    Projection(wide, tower.width, config.width, head.hidden, head.dropout, head.queries)
-                    for _ in range(config.heads)
-                ]
+                made = [Projection(wide, tower.width, config.width, head) for _ in range(config.heads)]
                 self.heads[space] = nn.ModuleList(made)
             if isinstance(tower, TowerConfig):
                 self.encoders[name].requires_grad_(not tower.frozen)
@@ -257,7 +230,7 @@ class Connected(nn.Module):
         for x, y in zip(*parts, strict=True):
             total = total + info_nce(x, y, scale, groups=groups)
             if self.config.hard:
-                total = total + self.config.hard * triplet_loss(x, y, positives=groups[:, None] == groups)
+                total = total + self.config.hard * hinge(x @ y.T, groups[:, None] == groups)
         return total / self.config.heads
 
     # ---- Embeds, Scores, Classifies
@@ -341,6 +314,13 @@ class Connected(nn.Module):
         classes = F.normalize(words.view(len(labels), len(prompts), -1).mean(dim=1), dim=-1)
         scale = torch.stack([p.detach() for p in self.log_scales.values()]).mean().clamp(max=SCALE_MAX).exp()
         return (F.normalize(self.embed(items, field)[:, :wide], dim=-1) @ classes.T * scale).softmax(dim=-1)
+
+
+def hinge(cosines: Float[Tensor, "N N"], together: Bool[Tensor, "N N"]) -> Float[Tensor, ""]:
+    """Returns the mean of ``max(0, MARGIN + s(i, k) - s(i, i))``, k the most similar mismatch, of both directions."""
+    others = cosines.masked_fill(together, -torch.inf)
+    own = cosines.diagonal()
+    return torch.stack([F.relu(MARGIN + others.amax(dim=side) - own).mean() for side in (0, 1)]).sum()
 
 
 def _groups(rows: Mapping[str, Tensor], both: Tensor) -> Int64[Tensor, " N"]:

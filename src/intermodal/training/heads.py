@@ -20,8 +20,9 @@ from torch import Tensor
 from intermodal import config as configs
 from intermodal import runtime
 from intermodal.data.features import Features, Paired
+from intermodal.decoders.projection import Head
 from intermodal.errors import InvalidValue
-from intermodal.systems.connected import Config, Connected, Given, Head, Passing
+from intermodal.systems.connected import Config, Connected, Given, Passing
 from intermodal.training.loop import Options as Loop
 from intermodal.training.loop import train
 from intermodal.training.watch import logger
@@ -56,7 +57,7 @@ class Options:
         seed: of the weights and the order.
         minutes: of training at most, the learning rate then falls with the time; a trial has the share of one head.
         learning_rate: peak of AdamW.
-        hubs: take hubs off the vectors, where that helps on the dev split; see ``decoders/hubs.py``.
+        hubs: take hubs off the vectors, where that helps on the dev split; see ``decoders/projection.py``.
     """
 
     epochs: int = 10

@@ -7,7 +7,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from intermodal.decoders.hubs import Hub, Hubs
+from intermodal.decoders.projection import Hub, Hubs
 from intermodal.evaluation.connected import found_first, said_of, vectors_of
 from intermodal.systems.connected import Connected
 from intermodal.training.heads import Split, looked_at

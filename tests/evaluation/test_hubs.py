@@ -3,10 +3,11 @@ import torch
 from torch.nn import functional as F
 
 from intermodal.data.features import Features
+from intermodal.decoders.projection import Head
 from intermodal.evaluation.connected import mean_recall, recalls
-from intermodal.systems.connected import Given, Head
+from intermodal.evaluation.hubs import evenly, take_off
+from intermodal.systems.connected import Given
 from intermodal.training.heads import Config, Connected, Split, heads_over
-from intermodal.training.hubs import evenly, take_off
 
 
 def plain(rows: torch.Tensor) -> Features:
