@@ -11,7 +11,7 @@ import intermodal as im
 from intermodal.adapters import connected
 from intermodal.adapters._frozen import of_function, of_model
 from intermodal.cli.app import run
-from intermodal.decoders.projection import Head
+from intermodal.decoders.projection import Head, Hub, Hubs
 from intermodal.diorama.source import Diorama
 from intermodal.errors import InvalidCheckpoint, InvalidData, InvalidValue, Unsupported
 from intermodal.modalities.image import Image
@@ -130,6 +130,25 @@ def test_data_without_dev_holds_some_back(models: tuple[Path, Path], pairs: Path
     assert 1 <= result["dev_figures"]["image>text"]["count"] < 12
 
 
+def test_what_takes_hubs_off_is_kept_with_the_model(models: tuple[Path, Path], pairs: Path, tmp_path: Path) -> None:
+    encoders = {"image": of_model(models[0], "image"), "text": of_model(models[1], "text")}
+    alone = Options(epochs=1, batch=8, width=8, heads=1, grid=(Head(),), hubs=False)
+    im.connect(encoders, str(pairs), tmp_path / "one", alone, tmp_path / "cache")
+    model, items = im.load(tmp_path / "one"), [Image.open(pairs / "test0.png"), Text("a small red circle")]
+    plain = model.embed(items)
+    hubs = Hubs({"image": Hub(1.0, 5), "text": Hub(0.5, 5)}, 8)
+    said = {name: torch.nn.functional.normalize(torch.randn(5, 8), dim=1) for name in ("image", "text")}
+    hubs.set(said, {"image": ["text"], "text": ["image"]})
+    model.set_hubs(hubs)
+    without = model.embed(items)
+    assert without.shape == (2, 12)
+    connected.save(tmp_path / "two", model, encoders, "a card")
+    again = im.load(tmp_path / "two")
+    assert torch.allclose(again.embed(items), without, atol=1e-6)
+    assert torch.equal(im.load(tmp_path / "one").embed(items), plain)
+    im.export(again, "text", tmp_path / "text.onnx", cosine_min=0.9999)  # refuses what differs from the model
+
+
 def test_a_damaged_folder_is_refused(models: tuple[Path, Path], pairs: Path, tmp_path: Path) -> None:
     encoders = {"image": of_model(models[0], "image"), "text": of_model(models[1], "text")}
     alone = Options(epochs=1, batch=8, width=8, heads=1, grid=(Head(),))
@@ -176,8 +195,10 @@ def test_the_command_line_connects(
     given = [f"image@{models[0]}", f"text=text@{models[1]}"]
     assert run(["connect", *given, "--pairs", str(pairs), "--out", str(out), *quick, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["head"]["hidden"] == 0
-    assert run(["connect", *given, "--pairs", str(pairs), "--out", str(out), *quick]) == 0
-    assert "image>text" in capsys.readouterr().out
+    assert run(["connect", *given, "--pairs", str(pairs), "--out", str(out), *quick, "--no-hubs"]) == 0
+    told = capsys.readouterr().out
+    assert "image>text" in told
+    assert "hubs taken off: none" in told
     assert run(["embed", str(out), "a red circle", "--out", str(tmp_path / "v.npz"), "--json"]) == 0
     assert run(["connect", f"text@{models[1]}", f"text@{models[1]}", "--pairs", str(pairs), *quick]) == 2
     assert "two encoders read the field 'text'" in capsys.readouterr().err

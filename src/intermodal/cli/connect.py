@@ -131,8 +131,10 @@ def _told(result: dict[str, Any]) -> str:
         for pair, one in result.get(f"{split}_figures", {}).items():
             rows.append([split, pair, *(f"{100 * one[f'recall_at_{k}']:.1f}" for k in (1, 5, 10))])
     seconds = result["seconds"]
+    hubs = ", ".join(f"{name} {strength:g}" for name, strength in result["hubs"].items())
     return (
-        f"{table(rows, ['split', 'direction', 'R@1', 'R@5', 'R@10'])}\n\nmodel: {result['model']}, made in "
+        f"{table(rows, ['split', 'direction', 'R@1', 'R@5', 'R@10'])}\n\nhubs taken off: {hubs or 'none'}\n"
+        f"model: {result['model']}, made in "
         f"{seconds['total']:.0f} s ({seconds['features']:.0f} s what the encoders say, {seconds['choice']:.0f} s "
         f"choosing heads, {seconds['training']:.0f} s training)"
     )
