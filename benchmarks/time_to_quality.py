@@ -6,7 +6,7 @@ Both see the same pictures and captions (decoded and made small once, to one cac
 once), are evaluated by the same function (Recall@10 over a split with all captions, the mean of both directions)
 and are of the same width and depth; weights are reported. Each side has a search of equally many trials over equally
 many samples, listed in ``SEARCH``; the trial that is the first to reach nine tenths of the best quality of its side is
-taken again in a run of half as many steps and in one of three times as many. open_clip is used well: bf16, texts cut to
+taken again in a run of half as many steps and in one of twice as many. open_clip is used well: bf16, texts cut to
 the longest of the batch, the allocator keeps its memory; its tokenizer is its own, its own dropping of patches is among
 its trials.
 
@@ -35,7 +35,7 @@ from _quality import Setting
 from _sides import curve, decoded, known, make
 from _table import Line, run
 
-AGAIN = (0.5, 3.0)
+AGAIN = (0.5, 2.0)
 """Lengths of the runs that the best trial is taken again for, in trials."""
 TAKEN = 5
 """Steps of one timed round."""
