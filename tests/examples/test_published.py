@@ -51,6 +51,7 @@ def folders(place: Path) -> None:
 
 
 @pytest.mark.peer
+@pytest.mark.timeout(400)  # some thirty models are loaded
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published.library()
     pipelines.library()

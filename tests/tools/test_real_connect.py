@@ -49,10 +49,9 @@ def test_a_picture_gives_the_whole_its_parts_and_crops(pictures: ModuleType) -> 
     assert network.seen == 2 + len(pictures.CORNERS)
     assert pooled.shape == (pictures.POOLED, pictures.CHANNELS)
     assert tokens.shape == (pictures.GRID**2 + len(pictures.CORNERS), pictures.CHANNELS)
-    assert pooled[2].max() > 195
     assert pooled[0, 0] == pytest.approx(100, abs=8)
-    assert pooled[3].min() > 0  # 320 and 960 fill a row
-    assert not pooled[4, 192 + 384 + 576 :].any()
+    assert pooled[2].min() > 0  # 320 and 960 fill a row
+    assert not pooled[3, 192 + 384 + 576 :].any()
     left, right = tokens[0, 0], tokens[pictures.GRID - 1, 0]
     assert left < 60 < 140 < right
 
