@@ -143,12 +143,12 @@ def record(figures: dict[str, float], minutes: float, again: bool) -> None:
     sys.path.append(str(_steps.ROOT / "tools"))
     import figures as recorded
 
-    command = f"python3 benchmarks/real/flickr8k_connect.py{' --again' if again else ''} --record"
+    flags = f"{'--again ' if again else ''}--record"
     name, most = ("again_minutes", AGAIN) if again else ("minutes", MINUTES)
+    command = f"python3 benchmarks/real/flickr8k_connect.py {flags}"
     recorded.record(f"real.flickr8k_connect.{name}", minutes, "min", f"≤ {most:g}", command)
-    wanted = {f"flickr8k_connect.{pair.replace('>', '_to_')}.recall_at_1": f"≥ {a:g}" for pair, a in ASKED.items()}
-    for name, value in figures.items():
-        recorded.record(f"real.{name}", value, "%", wanted.get(name, "-"), command)
+    asked = {f"flickr8k_connect.{pair.replace('>', '_to_')}.recall_at_1": f"≥ {a:g}" for pair, a in ASKED.items()}
+    _steps.keep({name: (value, asked.get(name, "-")) for name, value in figures.items()}, flags)
 
 
 if __name__ == "__main__":

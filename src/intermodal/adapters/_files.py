@@ -25,10 +25,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         InvalidCheckpoint: there is none.
     """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"{path} cannot be read ({error}); give a whole, published folder") from error
+    content = _content(path)
     if not isinstance(content, dict):
         raise InvalidCheckpoint(f"{path} holds a {type(content).__name__}, not an object; give a whole, published one")
     return content
@@ -40,13 +37,17 @@ def read_list(path: Path) -> list[Any]:
     Raises:
         InvalidCheckpoint: there is none.
     """
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, list):
+    content = _content(path)
+    if not isinstance(content, list):
         raise InvalidCheckpoint(f"{path} holds no list")
-    return found
+    return content
+
+
+def _content(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidCheckpoint(f"{path} cannot be read ({error}); give a whole, published folder") from error
 
 
 def is_number(value: Any, wanted: float) -> bool:

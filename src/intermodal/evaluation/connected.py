@@ -1,6 +1,6 @@
 """How well the fields of a connected model find each other, from what its encoders said of them already."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -46,12 +46,19 @@ def recalls(model: Connected, data: Split) -> dict[str, dict[str, float]]:
     """
     rows = said_of(model, data)
     labels = {name: data.groups[one.owner].numpy() for name, one in data.given.items()}
-    found = {}
-    for a, b in permutations(rows, 2):
+    return {
+        f"{a}>{b}": retrieval_between(rows[a][asked], rows[b], labels[a][asked], labels[b])
+        for a, b, asked in _ways(model, data, rows)
+    }
+
+
+def _ways(model: Connected, data: Split, names: Iterable[str]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yields the ordered pairs of fields that were trained, and which items of the first have one to find."""
+    labels = {name: data.groups[data.given[name].owner].numpy() for name in names}
+    for a, b in permutations(labels, 2):
         asked = np.isin(labels[a], labels[b])
         if asked.any() and {(a, b), (b, a)} & set(model.config.pairs()):
-            found[f"{a}>{b}"] = retrieval_between(rows[a][asked], rows[b], labels[a][asked], labels[b])
-    return found
+            yield a, b, asked
 
 
 def found_first(model: Connected, data: Split, said: Mapping[str, Tensor]) -> dict[str, float]:
@@ -64,11 +71,9 @@ def found_first(model: Connected, data: Split, said: Mapping[str, Tensor]) -> di
     """
     labels = {name: data.groups[one.owner] for name, one in data.given.items()}
     found = {}
-    for a, b in permutations(said, 2):
-        asked = torch.isin(labels[a], labels[b])
-        if asked.any() and {(a, b), (b, a)} & set(model.config.pairs()):
-            first = [(rows @ said[b].T).argmax(dim=1) for rows in torch.split(said[a][asked], ROWS)]
-            found[f"{a}>{b}"] = (labels[b][torch.cat(first)] == labels[a][asked]).float().mean().item()
+    for a, b, asked in _ways(model, data, said):
+        first = [(rows @ said[b].T).argmax(dim=1) for rows in torch.split(said[a][asked], ROWS)]
+        found[f"{a}>{b}"] = (labels[b][torch.cat(first)] == labels[a][asked]).float().mean().item()
     return found
 
 
