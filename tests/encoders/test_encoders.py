@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from intermodal.encoders import transformer as transformer_module
 from intermodal.encoders.convolutional import ConvolutionalEncoder
 from intermodal.encoders.recurrent import RecurrentEncoder
-from intermodal.encoders.transformer import TransformerEncoder, by_length, kept
+from intermodal.encoders.transformer import TransformerEncoder, kept
 from intermodal.errors import InvalidValue, UnknownName
 from intermodal.layers.block import Block
 from intermodal.layers.pooling import Pooling
@@ -157,20 +157,6 @@ def test_a_share_that_leaves_nothing_is_refused() -> None:
 def uneven(counts: Sequence[int]) -> Batch:
     mask = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
     return Batch(torch.randint(1, 20, mask.shape) * mask, mask)
-
-
-def test_rows_of_similar_length_go_together_and_each_goes_once() -> None:
-    torch.manual_seed(0)
-    counts = (torch.randn(128) * 0.3 + 2.6).exp().round().clamp(2, 60).int().tolist()
-    batch = uneven([*counts, 0])
-    groups = by_length(batch.mask)
-    assert 3 <= len(groups) <= 8
-    assert sorted(torch.cat([rows for rows, _ in groups]).tolist()) == list(range(129))
-    for rows, length in groups:
-        assert int(batch.mask[rows].sum(dim=1).max()) == length
-    assert sum(len(rows) * length for rows, length in groups) < 1.25 * sum(counts)
-    for alike in (uneven([7] * 50), uneven([3, 4]), Batch(batch.values, batch.mask.flip(1)), uneven([4])):
-        assert len(by_length(alike.mask)) == 1
 
 
 @pytest.mark.parametrize("causal", [False, True])

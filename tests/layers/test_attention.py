@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from intermodal.errors import InvalidValue
 from intermodal.layers import attention
 from intermodal.layers.attention import Attention
-from intermodal.layers.short import attend_short
+from intermodal.layers.short import attend_rows
 
 
 def oracle(layer: Attention, width: int, heads: int) -> nn.MultiheadAttention:
@@ -75,7 +75,7 @@ def test_bf16_training_takes_it_and_stays_near_fp32(monkeypatch: pytest.MonkeyPa
     attend, x = Attention(32, 4), torch.randn(6, 9, 32)
     mask = torch.arange(9) < torch.tensor([9, 3, 5, 1, 9, 0])[:, None]
     taken = []
-    monkeypatch.setattr(attention, "attend_short", lambda *a: taken.append(1) or attend_short(*a))
+    monkeypatch.setattr(attention, "attend_rows", lambda *a: taken.append(1) or attend_rows(*a))
 
     def gradient(bf16: bool, longest: int) -> tuple[Tensor, Tensor]:
         monkeypatch.setattr(attention, "LONGEST", longest)

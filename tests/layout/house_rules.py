@@ -58,7 +58,9 @@ READ_FILES, READ_LINES = 12, 1800
 SOONER = {
     "decoders.remembering": ("Writing",),
     "encoders.inference": ("batch_of", "pooled"),
-    "layers.short": ("attend_short",),
+    "layers.grouped": ("by_length", "in_groups", "needless"),
+    "layers.patched": ("check_cover", "of_merged", "of_small"),
+    "layers.short": ("LONGEST", "attend_rows", "attend_short", "narrow"),
     "objectives.tiles": ("InfoNCE", "Sigmoid", "takes_bf16", "truth_of"),
 }
 """Modules that compute what another one already says, only sooner -> all that may be asked of them.

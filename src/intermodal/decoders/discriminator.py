@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from intermodal.layers.patched import of_merged, of_small
 from intermodal.layers.pooling import pool_mean
-from intermodal.layers.stem import convolved, patches, steps
+from intermodal.layers.stem import convolved, steps
 from intermodal.types import Grid
 
 
@@ -74,13 +75,12 @@ class Discriminator(nn.Module):
         """Returns logits and features; ``mask`` is True where a token is real."""
         tokens = [n // p for n, p in zip(values.shape[2:], self.patch, strict=True)]
         real = mask.reshape(len(mask), *tokens)
-        x = self.embed(patches(values, self.first))
+        x = of_small(values, self.embed, self.first)
         features = [x]
         for layer in zip(self.norms, self.convolutions, strict=True):
             x = convolved(x, real, self.active, [layer])
             features.append(x)
-        cut = patches(F.gelu(self.norm(x)).movedim(-1, 1), self.rest).flatten(1, -2)
-        found = F.gelu(self.project(cut))
+        found = F.gelu(of_merged(F.gelu(self.norm(x)), self.project, self.rest).flatten(1, -2))
         logits = pool_mean(self.local(found), mask) + self.whole(pool_mean(found, mask))
         return Judged(logits[:, 0].float(), tuple(features))
 

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from intermodal.layers.patched import of_merged, of_small
 from intermodal.layers.pooling import Pooling
-from intermodal.layers.stem import convolved, patches
+from intermodal.layers.stem import convolved
 from intermodal.types import Batch, Encoded, Grid
 
 
@@ -73,12 +74,12 @@ class ConvolutionalEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Encoded:
         """Returns tokens, mask and pooled vectors."""
-        x = self.embed(patches(batch.values, self.first))
+        x = of_small(batch.values, self.embed, self.first)
         grid = [n // p for n, p in zip(batch.values.shape[2:], self.patch, strict=True)]
         coarse = batch.mask.reshape(x.shape[0], *grid)
         for stage, merge, stride in zip(self.stages, self.merges, self.strides, strict=True):
             for block in stage:  # type: ignore[attr-defined]
                 x = block(x, coarse)
-            x = merge(patches(x.movedim(-1, 1), stride))
+            x = of_merged(x, merge, stride)  # type: ignore[arg-type]
         tokens = self.norm(F.gelu(x).flatten(1, -2))
         return Encoded(tokens, batch.mask, self.pool(tokens, batch.mask))

@@ -12,17 +12,15 @@ computed. Left out of FLIP: its last epoch without dropping.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from intermodal.errors import InvalidValue
 from intermodal.layers.block import Block
+from intermodal.layers.grouped import by_length, in_groups, needless
 from intermodal.layers.pooling import Pooling
 from intermodal.layers.positions import Positions
 from intermodal.types import Batch, Encoded
-
-GROUP_TOKENS = 150
-"""So much padding at least must be saved for a further group of rows: what starting its products costs, in tokens."""
 
 
 class TransformerEncoder(nn.Module):
@@ -79,17 +77,10 @@ class TransformerEncoder(nn.Module):
         if self.norm_in is not None:
             x = self.norm_in(x)
         groups = by_length(mask) if self.training and mask.device.type == "cpu" else []
-        if len(groups) < 2:
-            x = self._through(x, mask)
-            return Encoded(x, mask, self.pool(x, mask))
-        tokens, pooled = [], []
-        for rows, length in groups:
-            part, real = x[rows, :length], mask[rows, :length]
-            part = self._through(part, real)
-            pooled.append(self.pool(part, real))
-            tokens.append(nn.functional.pad(part, (0, 0, 0, mask.shape[1] - length)))
-        back = torch.cat([rows for rows, _ in groups]).argsort()
-        return Encoded(torch.cat(tokens)[back], mask, torch.cat(pooled)[back])
+        if len(groups) > 1:
+            return Encoded(*in_groups(self.blocks, self.norm, self.pool, x, mask, groups, self.causal))
+        x = self._through(x, mask)
+        return Encoded(x, mask, self.pool(x, mask))
 
     def _through(self, x: Float[Tensor, "B T D"], real: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         """Returns the tokens after all blocks and the normalisation.
@@ -97,9 +88,9 @@ class TransformerEncoder(nn.Module):
         What stands behind all real tokens of a row is seen by none of them where the attention is causal, so the usual
         padding needs no mask there.
         """
-        needless = bool(real.all()) or (self.causal and _padded_behind(real))
+        seen = None if needless(real, self.causal) else real
         for block in self.blocks:
-            x = block(x, None if needless else real, causal=self.causal)
+            x = block(x, seen, causal=self.causal)
         normed: Tensor = self.norm(x)
         return normed
 
@@ -120,36 +111,3 @@ def kept(
     chosen = (place < counts[:, None]) & mask
     order = chosen.byte().argsort(dim=1, descending=True, stable=True)[:, : max(1, int(counts.max()))]
     return x.gather(1, order[..., None].expand(-1, -1, x.shape[-1])), chosen.gather(1, order)
-
-
-def by_length(mask: Bool[Tensor, "B T"]) -> list[tuple[Int64[Tensor, " N"], int]]:
-    """Returns groups of rows of similar length and how many tokens the longest of each has, the shortest group first.
-
-    Every row is in one group. One group of all rows is returned where nothing is to be gained, or where padding stands
-    elsewhere than behind all real tokens.
-    """
-    rows, width = mask.shape
-    lengths, order = mask.sum(dim=1).sort(stable=True)
-    if rows < 2 or not _padded_behind(mask):
-        return [(order, width)]
-    cuts = _cuts(lengths.tolist())
-    return [
-        (order[start:stop], max(1, int(lengths[stop - 1])))
-        for start, stop in zip([0, *cuts], [*cuts, rows], strict=True)
-    ]
-
-
-def _padded_behind(mask: Bool[Tensor, "B T"]) -> bool:
-    """Returns whether in every row all padding stands behind all real tokens."""
-    return bool((mask[:, 1:] <= mask[:, :-1]).all())
-
-
-def _cuts(lengths: list[int]) -> list[int]:
-    """Returns where to cut a rising list so that groups are padded to little more than they hold: best cut first."""
-    size = len(lengths)
-    saved = [i * (lengths[-1] - lengths[i - 1]) for i in range(1, size)]
-    best = max(range(len(saved)), key=saved.__getitem__, default=0)
-    if not saved or saved[best] < GROUP_TOKENS:
-        return []
-    cut = best + 1
-    return [*_cuts(lengths[:cut]), cut, *(cut + i for i in _cuts(lengths[cut:]))]

@@ -14,13 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from intermodal.errors import InvalidValue
-from intermodal.layers.short import attend_short
+from intermodal.layers.short import LONGEST, attend_rows, attend_short, narrow
 
 Gather = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values ``(B, H, T, E)`` of tokens -> what each of them gathers ``(B, H, T, E)``."""
-
-LONGEST = 256
-"""Tokens on either side up to which whole matrices of weights are held in training."""
 
 
 class Attention(nn.Module):
@@ -56,21 +53,24 @@ class Attention(nn.Module):
             context: the attended sequence; ``None`` for ``x`` itself.
             causal: each token sees only itself and those before it.
         """
+        allowed = None if mask is None else visible(mask, causal)
         if context is None:
-            q, k, v = self.qkv(x).chunk(3, dim=-1)
+            qkv = self.qkv(x)
+            if narrow(qkv) and x.shape[1] <= LONGEST:
+                rows = attend_rows(
+                    qkv.view(-1, 3, self.heads, x.shape[2] // self.heads), [x.shape[:2]], [allowed], causal
+                )
+                return self._mixed(rows.view(x.shape))
+            q, k, v = qkv.chunk(3, dim=-1)
         else:
             q = self.q(x)
             k, v = self.kv(context).chunk(2, dim=-1)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        allowed = None
-        if mask is not None:
-            allowed = mask | ~mask.any(dim=-1, keepdim=True)
-            allowed = allowed[:, None] if mask.dim() == 3 else allowed[:, None, None]
-            if causal:
-                square = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
-                allowed = allowed & square
-        gathered = attend(q, k, v, allowed, causal and allowed is None)
-        mixed: Tensor = self.out(gathered.transpose(1, 2).flatten(2))
+        return self._mixed(attend(q, k, v, allowed, causal and allowed is None).transpose(1, 2).flatten(2))
+
+    def _mixed(self, gathered: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """Returns what the heads of each token gathered, mixed."""
+        mixed: Tensor = self.out(gathered)
         return mixed
 
     def extend(self, x: Float[Tensor, "B T D"], gather: Gather) -> Float[Tensor, "B T D"]:
@@ -81,8 +81,7 @@ class Attention(nn.Module):
             gather: takes these: the place to put others before them, to remember them, or to keep them apart.
         """
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1))
-        mixed: Tensor = self.out(gather(q, k, v).transpose(1, 2).flatten(2))
-        return mixed
+        return self._mixed(gather(q, k, v).transpose(1, 2).flatten(2))
 
     def keys_values(self, x: Float[Tensor, "B S D"]) -> tuple[Float[Tensor, "B H S E"], Float[Tensor, "B H S E"]]:
         """Returns the keys and values of tokens that are seen and see nothing."""
@@ -101,8 +100,16 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "B T D"]:
         """Returns what each token gathers of another sequence, whose keys and values are known: see ``keys_values``."""
         q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        mixed: Tensor = self.out(attend(q, keys, values, mask[:, None, None]).transpose(1, 2).flatten(2))
-        return mixed
+        return self._mixed(attend(q, keys, values, mask[:, None, None]).transpose(1, 2).flatten(2))
+
+
+def visible(mask: Bool[Tensor, "B S"] | Bool[Tensor, "B T S"], causal: bool = False) -> Bool[Tensor, "B 1 #T S"]:
+    """Returns what each token that asks sees, for all heads; see ``Attention.forward``."""
+    allowed = mask | ~mask.any(dim=-1, keepdim=True)
+    allowed = allowed[:, None] if mask.dim() == 3 else allowed[:, None, None]
+    if causal:
+        allowed = allowed & torch.ones(mask.shape[-1], mask.shape[-1], dtype=torch.bool, device=mask.device).tril()
+    return allowed
 
 
 def attend(
@@ -118,8 +125,7 @@ def attend(
     There the backward pass of ``scaled_dot_product_attention`` takes 18 times as long in bf16 as in fp32 (37 against
     2 ms for 256 rows of 16 tokens and 4 heads on two cores, torch 2.13). Long sequences are attended to in fp32.
     """
-    trained = q.requires_grad or k.requires_grad or v.requires_grad
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and trained:
+    if narrow(q, k, v):
         if max(q.shape[2], k.shape[2]) <= LONGEST:
             return attend_short(q, k, v, allowed, causal)
         with torch.autocast("cpu", enabled=False):

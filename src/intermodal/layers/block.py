@@ -110,19 +110,20 @@ class Block(nn.Module):
                 return self._let(0, drop(crossed(self.attend_cross, y, context, context_mask)))
 
             x = added(x, self.norm_cross, seen, after)
-        return added(
-            x, self.norm_mlp, lambda y: self._let(1, drop(self.mlp_out(self.activation(self.mlp_in(y))))), after
-        )
+        return added(x, self.norm_mlp, self.think, after)
 
-    def _let(self, gate: int, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def think(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+        """Returns what the perceptron adds to each token by itself."""
+        return self._let(1, self.dropout(self.mlp_out(self.activation(self.mlp_in(x)))))
+
+    def _let(self, gate: int, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         """Returns what a gate lets through: all where there is none."""
         return x if self.gates is None else self.gates[gate].tanh() * x
 
     def extend(self, x: Float[Tensor, "B T D"], gather: Gather) -> Float[Tensor, "B T D"]:
         """Returns the tokens after this layer, where someone else knows what each sees: see ``Attention.extend``."""
         x = x + self.dropout(self.attend_self.extend(self.norm_self(x), gather))
-        after: Tensor = x + self.dropout(self.mlp_out(self.activation(self.mlp_in(self.norm_mlp(x)))))
-        return after
+        return x + self.think(self.norm_mlp(x))
 
     def keys_values(self, x: Float[Tensor, "B S D"]) -> tuple[Float[Tensor, "B H S E"], Float[Tensor, "B H S E"]]:
         """Returns the keys and values of tokens that are seen in this layer and do not go through it."""
@@ -130,8 +131,8 @@ class Block(nn.Module):
 
 
 def added(
-    x: Float[Tensor, "B T D"], norm: nn.Module, branch: Callable[[Tensor], Tensor], after: bool
-) -> Float[Tensor, "B T D"]:
+    x: Float[Tensor, "*B D"], norm: nn.Module, branch: Callable[[Tensor], Tensor], after: bool
+) -> Float[Tensor, "*B D"]:
     """Returns the sum of tokens and what a branch makes of them, normalised before the branch or after the sum."""
     if after:
         normed: Tensor = norm(x + branch(x))

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from intermodal.errors import InvalidValue
+from intermodal.layers.patched import check_cover, of_merged, of_small
 from intermodal.types import Batch, Grid, Layout, Symbols
 
 
 def patches(values: Shaped[Tensor, "B C ..."], patch: Sequence[int]) -> Shaped[Tensor, "B ..."]:
     """Returns ``(B, *token_grid, C * cells)``: the grid ``(B, C, *grid)`` cut into patches."""
     sizes = values.shape[2:]
-    if any(size % step for size, step in zip(sizes, patch, strict=True)):
-        raise InvalidValue(f"a grid of {tuple(sizes)} is no multiple of the patch {tuple(patch)}; pad or resize it")
+    check_cover(sizes, patch)
     split = [n for size, step in zip(sizes, patch, strict=True) for n in (size // step, step)]
     x = values.reshape(*values.shape[:2], *split)
     rank = len(sizes)
@@ -112,13 +112,12 @@ class ConvolutionStem(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "B T D"], tuple[int, ...]]:
         """Returns the tokens in row-major order and the size of their grid."""
-        x = self.embed(patches(batch.values, self.first))  # (B, *grid, C): channels last throughout
+        x = of_small(batch.values, self.embed, self.first)  # (B, *grid, C): channels last throughout
         tokens = tuple(n // p for n, p in zip(batch.values.shape[2:], self.patch, strict=True))
         x = convolved(
             x, batch.mask.reshape(x.shape[0], *tokens), self.active, zip(self.norms, self.convolutions, strict=True)
         )
-        cut = patches(F.gelu(self.norm(x)).movedim(-1, 1), self.rest)
-        return self.project(cut.flatten(1, -2)), tokens
+        return of_merged(F.gelu(self.norm(x)), self.project, self.rest).flatten(1, -2), tokens
 
 
 def convolved(

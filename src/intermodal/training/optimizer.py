@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from intermodal.errors import InvalidValue, UnknownName
+from intermodal.training.muon import Muon
 
 OPTIMIZERS = ("muon", "adamw")
 BETAS = (0.9, 0.98)
@@ -52,9 +53,7 @@ def optimizers(
     made: list[Optimizer] = []
     if matrices:
         made.append(
-            torch.optim.Muon(
-                matrices, lr=matrix_rate, weight_decay=weight_decay, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw"
-            )
+            Muon(matrices, lr=matrix_rate, weight_decay=weight_decay, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw")
         )
     groups = [
         {"params": [p for p in rest if p.dim() > 1], "weight_decay": weight_decay},
