@@ -56,7 +56,20 @@ def test_a_target_that_is_not_reached_gives_no_line(script: ModuleType, capsys: 
     for points in (((0.5, 0.5),), ((0.9, 0.5),), ((0.5, 0.9),)):
         runs = {ours.name: curve(*points), peer.name: curve((0.8, 0.8))}
         assert script._lines("diorama", sides, runs, cost) == []
-        assert "the run chosen of ours does not reach R@10 80.00 %" in capsys.readouterr().err
+        assert "no run of ours comes to R@10 80.00 % on both splits" in capsys.readouterr().err
+
+
+def test_a_run_that_comes_to_the_target_on_dev_alone_is_passed_over(script: ModuleType) -> None:
+    short, long = (script.Setting("ours", "diorama", steps) for steps in (1, 2))
+    peer = script.Setting("open_clip", "diorama", 1)
+    runs = {
+        short.name: curve((0.7, 0.8)),
+        long.name: curve((0.1, 0.1), (0.9, 0.9)),
+        peer.name: curve((0.8, 0.8)),
+    }
+    cost = dict.fromkeys(runs, 1.0)
+    whole = script._lines("diorama", {"ours": [short, long], "open_clip": [peer]}, runs, cost)[-1]
+    assert whole.ours == pytest.approx(18.75)
 
 
 def test_seconds_lie_between_the_points(script: ModuleType) -> None:
