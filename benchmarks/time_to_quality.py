@@ -202,12 +202,12 @@ def _seconds_at(
     key: str,
 ) -> float:
     """Returns the seconds to ``target`` on the test split, of the run that is first at ``aim`` by ``key``."""
-    able = [s for s in settings if seconds_to(target, runs[s.name], cost[s.name], "quality") < math.inf]
-    if not able:
-        return math.inf
-    name = first_at(aim, able, runs, cost, key).name
-    there = seconds_to(aim, runs[name], cost[name], key) < math.inf
-    return seconds_to(target, runs[name], cost[name], "quality") if there else math.inf
+
+    def seconds(setting: Setting, goal: float, by: str) -> float:
+        return seconds_to(goal, runs[setting.name], cost[setting.name], by)
+
+    able = [s for s in settings if math.inf not in (seconds(s, aim, key), seconds(s, target, "quality"))]
+    return seconds(first_at(aim, able, runs, cost, key), target, "quality") if able else math.inf
 
 
 COLOURS = {"ours": "#2f9e68", "open_clip": "#d9702b"}

@@ -53,12 +53,12 @@ def test_blocks_in_groups_equal_blocks(after: bool) -> None:
     mask = uneven([3, 30, 5, 4, 28, 0, 3, 12] * 4)
     blocks, norm = [Block(16, 2, norms=Norms(after)) for _ in range(2)], nn.LayerNorm(16)
     x = torch.randn(*mask.shape, 16)
-    tokens, same, pooled = in_groups(blocks, norm, pool_mean, x, mask, by_length(mask), False)
+    found = in_groups(blocks, norm, pool_mean, x, mask, by_length(mask), False)
     for block in blocks:
         x = block(x, mask)
-    assert same is mask
-    torch.testing.assert_close(tokens[mask], norm(x)[mask])
-    torch.testing.assert_close(pooled, pool_mean(norm(x), mask))
+    assert found.mask is mask
+    torch.testing.assert_close(found.tokens[mask], norm(x)[mask])
+    torch.testing.assert_close(found.pooled, pool_mean(norm(x), mask))
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -78,7 +78,7 @@ class TransformerEncoder(nn.Module):
             x = self.norm_in(x)
         groups = by_length(mask) if self.training and mask.device.type == "cpu" else []
         if len(groups) > 1:
-            return Encoded(*in_groups(self.blocks, self.norm, self.pool, x, mask, groups, self.causal))
+            return in_groups(self.blocks, self.norm, self.pool, x, mask, groups, self.causal)
         x = self._through(x, mask)
         return Encoded(x, mask, self.pool(x, mask))
 

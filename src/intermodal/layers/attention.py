@@ -57,10 +57,8 @@ class Attention(nn.Module):
         if context is None:
             qkv = self.qkv(x)
             if narrow(qkv) and x.shape[1] <= LONGEST:
-                rows = attend_rows(
-                    qkv.view(-1, 3, self.heads, x.shape[2] // self.heads), [x.shape[:2]], [allowed], causal
-                )
-                return self._mixed(rows.view(x.shape))
+                rows = qkv.view(-1, 3, self.heads, x.shape[2] // self.heads)
+                return self._mixed(attend_rows(rows, [x.shape[:2]], [allowed], causal).view(x.shape))
             q, k, v = qkv.chunk(3, dim=-1)
         else:
             q = self.q(x)

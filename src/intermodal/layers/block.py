@@ -110,9 +110,9 @@ class Block(nn.Module):
                 return self._let(0, drop(crossed(self.attend_cross, y, context, context_mask)))
 
             x = added(x, self.norm_cross, seen, after)
-        return added(x, self.norm_mlp, self.think, after)
+        return added(x, self.norm_mlp, self._think, after)
 
-    def think(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+    def _think(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         """Returns what the perceptron adds to each token by itself."""
         return self._let(1, self.dropout(self.mlp_out(self.activation(self.mlp_in(x)))))
 
@@ -122,8 +122,12 @@ class Block(nn.Module):
 
     def extend(self, x: Float[Tensor, "B T D"], gather: Gather) -> Float[Tensor, "B T D"]:
         """Returns the tokens after this layer, where someone else knows what each sees: see ``Attention.extend``."""
-        x = x + self.dropout(self.attend_self.extend(self.norm_self(x), gather))
-        return x + self.think(self.norm_mlp(x))
+        return self.through(x, lambda y: self.attend_self.extend(y, gather))
+
+    def through(self, x: Float[Tensor, "*B D"], attend: Callable[[Tensor], Tensor]) -> Float[Tensor, "*B D"]:
+        """Returns the tokens after this layer, without a second stream; ``attend`` gives what they gather."""
+        x = added(x, self.norm_self, lambda y: self.dropout(attend(y)), self.norms.after)
+        return added(x, self.norm_mlp, self._think, self.norms.after)
 
     def keys_values(self, x: Float[Tensor, "B S D"]) -> tuple[Float[Tensor, "B H S E"], Float[Tensor, "B H S E"]]:
         """Returns the keys and values of tokens that are seen in this layer and do not go through it."""

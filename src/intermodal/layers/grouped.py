@@ -7,6 +7,7 @@ of 4 tokens, and all tokens together to a multiple of 256.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from intermodal.layers.attention import Attention, attend, visible
-from intermodal.layers.block import added
 from intermodal.layers.short import LONGEST, attend_rows, narrow
+from intermodal.types import Encoded
 
 PARTS, LENGTHS, TOKENS = 8, 4, 256
 """Groups per batch at most, and what the tokens of a row and those of all groups are padded to a multiple of."""
@@ -37,9 +38,9 @@ def by_length(mask: Bool[Tensor, "B T"]) -> Groups:
         return [(torch.arange(rows), width)]
     lengths, order = mask.sum(dim=1).sort(stable=True)
     groups: list[tuple[Tensor, int]] = []
-    for first in range(0, rows, -(-rows // PARTS)):
-        part = order[first : first + -(-rows // PARTS)]
-        length = min(width, max(1, -(-int(lengths[first + len(part) - 1]) // LENGTHS)) * LENGTHS)
+    size = -(-rows // PARTS)
+    for part, own in zip(torch.split(order, size), torch.split(lengths, size), strict=True):
+        length = min(width, max(1, -(-int(own[-1]) // LENGTHS)) * LENGTHS)
         if groups and groups[-1][1] == length:
             part = torch.cat((groups.pop()[0], part))
         groups.append((part, length))
@@ -65,8 +66,8 @@ def in_groups(
     mask: Bool[Tensor, "B T"],
     groups: Groups,
     causal: bool,
-) -> tuple[Float[Tensor, "B T D"], Bool[Tensor, "B T"], Float[Tensor, "B D"]]:
-    """Returns the tokens after all blocks and the normalisation, zero where none is computed; the mask; and the pooled.
+) -> Encoded:
+    """Returns the tokens after all blocks and the normalisation, zero where none is computed, and what is pooled.
 
     Args:
         blocks: that attend to themselves alone.
@@ -83,20 +84,15 @@ def in_groups(
     real = [mask[rows, :length] for rows, length in groups]
     seen = [None if needless(one, causal) else visible(one, causal) for one in real]
     for block in blocks:
-        packed = _through(block, packed, lambda attention, y: attend_groups(attention, y, shapes, seen, causal))
+        attention: Any = block.attend_self
+        attend_all = partial(attend_groups, attention, shapes=shapes, allowed=seen, causal=causal)
+        packed = block.through(packed, attend_all)  # type: ignore[operator]
     packed = norm(packed[: len(chosen)])
     split = torch.split(packed, [rows * length for rows, length in shapes])
     pooled = torch.cat([pool(y.view(*shape, -1), own) for y, shape, own in zip(split, shapes, real, strict=True)])
     back = torch.cat([rows for rows, _ in groups]).argsort()
     tokens = packed.new_zeros(count * width, x.shape[-1]).index_copy_(0, chosen, packed)
-    return tokens.view(x.shape), mask, pooled.index_select(0, back)
-
-
-def _through(block: Any, x: Tensor, attend_all: Callable[[Attention, Tensor], Tensor]) -> Tensor:
-    """Returns tokens ``(N, D)`` after a block."""
-    after = block.norms.after
-    x = added(x, block.norm_self, lambda y: block.dropout(attend_all(block.attend_self, y)), after)
-    return added(x, block.norm_mlp, block.think, after)
+    return Encoded(tokens.view(x.shape), mask, pooled.index_select(0, back))
 
 
 def attend_groups(

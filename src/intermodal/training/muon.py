@@ -8,7 +8,7 @@ Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural netw
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,10 @@ TOGETHER = 2**24
 
 class Muon(torch.optim.Muon):
     """``torch.optim.Muon`` with its learning rate matched to AdamW's (``match_rms_adamw``)."""
+
+    def __init__(self, matrices: Iterable[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
+        """Takes what is moved: that rate's match is the one that is computed here, so there is no choice of it."""
+        super().__init__(matrices, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -52,9 +52,7 @@ def optimizers(
     rest = [p for p in trained if id(p) not in linear]
     made: list[Optimizer] = []
     if matrices:
-        made.append(
-            Muon(matrices, lr=matrix_rate, weight_decay=weight_decay, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw")
-        )
+        made.append(Muon(matrices, lr=matrix_rate, weight_decay=weight_decay, momentum=MOMENTUM))
     groups = [
         {"params": [p for p in rest if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
