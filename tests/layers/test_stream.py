@@ -21,7 +21,13 @@ def test_texts_follow_each_other_without_gaps() -> None:
     found = [stream.ids[i][stream.mask[i]].tolist() for i in range(3)]
     assert found == [[1, 5, 2, 1, 7, 8, 2, 1, 2], [1, 9, 2, 1, 6, 2], [1, 2]]
     assert bool((stream.mask[:, 1:] <= stream.mask[:, :-1]).all())
-    assert stream.ids.shape[1] == 9
+
+
+def test_lengths_repeat_and_are_no_longer_than_all_texts() -> None:
+    assert streamed(TEXTS).ids.shape[1] == 10  # of texts of at most 3, 4 and 3 ids
+    long = [batch([1] * 20, [1]), batch([1], [1] * 20)]
+    assert streamed(long).ids.shape[1] == 32
+    assert int(streamed(long).mask.sum(dim=1).max()) == 21
 
 
 def test_numbers_count_the_texts_that_are_there() -> None:
@@ -33,7 +39,7 @@ def test_numbers_count_the_texts_that_are_there() -> None:
 
 def test_all_but_the_begin_of_each_text_is_told() -> None:
     stream = streamed(TEXTS)
-    assert stream.told[1].tolist() == [True, True, False, True, True, False, False, False]
+    assert stream.told[1].tolist() == [True, True, False, True, True, False, False, False, False]
     assert int(stream.told.sum()) == 2 + 3 + 1 + 2 + 2 + 1
 
 

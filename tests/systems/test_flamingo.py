@@ -12,6 +12,7 @@ from intermodal.config import from_dict, to_dict
 from intermodal.decoders.prompts import paired
 from intermodal.encoders.tower import TowerConfig
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
+from intermodal.layers.attention import attend
 from intermodal.layers.stream import streamed
 from intermodal.modalities.audio import Audio
 from intermodal.modalities.image import Image, ImagePreprocessor
@@ -91,12 +92,17 @@ def slow_logits(model: Flamingo, items: list[Any]) -> Tensor:
         looks += [last] * len(words)
     own = model.language
     x = own.table(torch.tensor([ids])) + own.numbers(torch.tensor([numbers])) + own.places(torch.tensor([places]))
+    at = range(len(ids))
+    ways = [[j <= i and numbers[i] == numbers[j] for j in at] for i in at], [[j <= i for j in at] for i in at]
+    allowed = torch.tensor([[ways[h > 0] for h in range(own.config.heads)]])  # the first head sees its own text alone
     for i, block in enumerate(own.blocks):
         look = dict(model.layers.items()).get(str(i))
         columns = [x[:, t : t + 1] for t in range(len(ids))]
         if look is not None:
             columns = [c if p is None else look(c, context=seen(model, p)) for c, p in zip(columns, looks, strict=True)]
-        x = block(torch.cat(columns, dim=1), causal=True)
+        smear = own.smears[i]
+        entered = torch.cat(columns, dim=1)
+        x = block.extend(entered, lambda q, k, v, smear=smear: attend(q, smear(k), v, allowed))
     logits: Tensor = (own.norm(x)[0] @ own.table.weight.T).detach()
     return logits
 

@@ -5,6 +5,7 @@ import torch
 
 from intermodal.config import from_dict, to_dict
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
+from intermodal.layers.attention import attend
 from intermodal.layers.stream import streamed
 from intermodal.modalities.image import ImagePreprocessor
 from intermodal.modalities.text import Text, TextPreprocessor
@@ -31,6 +32,13 @@ def small(**changes: int) -> Language:
     return model.eval()
 
 
+def seen_by_heads(numbers: list[int], heads: int) -> torch.Tensor:
+    """Returns which ids each one sees: those of its own text for the first head, all before it for the others."""
+    places = range(len(numbers))
+    ways = [[[j <= i and (h > 0 or numbers[i] == numbers[j]) for j in places] for i in places] for h in range(heads)]
+    return torch.tensor([ways])
+
+
 def slow(model: Language, texts: list[list[int]]) -> list[torch.Tensor]:
     """Returns the logits after each id of texts that follow each other: the stream anew for each, without padding."""
     found = []
@@ -38,8 +46,9 @@ def slow(model: Language, texts: list[list[int]]) -> list[torch.Tensor]:
     for stop in range(1, len(flat) + 1):
         number, place, ids = (torch.tensor([row[k] for row in flat[:stop]])[None] for k in range(3))
         x = model.table(ids) + model.numbers(number) + model.places(place)
-        for block in model.blocks:
-            x = block(x, causal=True)
+        seen = seen_by_heads(number[0].tolist(), model.config.heads)
+        for block, smear in zip(model.blocks, model.smears, strict=True):
+            x = block.extend(x, lambda q, k, v, smear=smear, seen=seen: attend(q, smear(k), v, seen))
         found.append((model.norm(x)[0, -1] @ model.table.weight.T).detach())
     return found
 
@@ -74,9 +83,9 @@ def test_the_loss_is_the_mean_cost_of_an_id() -> None:
 
 def test_writing_with_memory_equals_writing_without() -> None:
     model = small()
-    questions = ["a big", "", "red"]
-    found = model.answers(SAMPLES, questions)
-    for sample, question, words in zip(SAMPLES, questions, found, strict=True):
+    samples, questions = [*SAMPLES, {}], ["a big", "", "red", ""]
+    found = model.answers(samples, questions)
+    for sample, question, words in zip(samples, questions, found, strict=True):
         texts = [WORDS.encode(item.text) for item in sample.values()]  # type: ignore[attr-defined]
         last = WORDS.encode(question)[:-1]
         begun = len(last)

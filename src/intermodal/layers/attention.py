@@ -114,7 +114,7 @@ def attend(
     q: Float[Tensor, "B H T E"],
     k: Float[Tensor, "B H S E"],
     v: Float[Tensor, "B H S E"],
-    allowed: Bool[Tensor, "B 1 #T S"] | None = None,
+    allowed: Bool[Tensor, "B #H #T S"] | None = None,
     causal: bool = False,
 ) -> Float[Tensor, "B H T E"]:
     """Returns what each query gathers of the keys that it may see: all of them where ``allowed`` is None.

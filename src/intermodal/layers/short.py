@@ -27,7 +27,7 @@ def attend_short(
     q: Float[Tensor, "B H T E"],
     k: Float[Tensor, "B H S E"],
     v: Float[Tensor, "B H S E"],
-    allowed: Bool[Tensor, "B 1 #T S"] | None = None,
+    allowed: Bool[Tensor, "B #H #T S"] | None = None,
     causal: bool = False,
 ) -> Float[Tensor, "B H T E"]:
     """Returns what each query gathers.

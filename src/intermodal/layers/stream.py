@@ -9,6 +9,9 @@ from torch import Tensor
 
 from intermodal.types import Batch
 
+LENGTHS = 16
+"""The longest row of a stream is filled up to a multiple of this many ids: sizes that repeat, see ``grouped.py``."""
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -55,6 +58,7 @@ def streamed(texts: Sequence[Batch]) -> Stream:
     sizes = [text.mask.shape[1] for text in texts]
     slot = torch.cat([torch.full((n,), i, device=mask.device) for i, n in enumerate(sizes)])
     place = torch.cat([torch.arange(n, device=mask.device) for n in sizes])
-    order = (~mask).byte().argsort(dim=1, stable=True)[:, : max(1, int(mask.sum(dim=1).max()))]
+    most = -(-max(1, int(mask.sum(dim=1).max())) // LENGTHS) * LENGTHS
+    order = (~mask).byte().argsort(dim=1, stable=True)[:, :most]
     columns = [torch.cat([text.values for text in texts], dim=1), mask, slot.expand(mask.shape), before[:, slot]]
     return Stream(*(x.gather(1, order) for x in (*columns, place.expand(mask.shape))))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,6 +25,7 @@ from intermodal import catalog
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.layers.attention import attend
 from intermodal.layers.block import Block
+from intermodal.layers.induction import Smear, alike, sees
 from intermodal.layers.stream import Stream, streamed
 from intermodal.sampling.autoregressive import Sampling, draw
 from intermodal.types import Batch, Preprocessor, Sample
@@ -98,6 +99,9 @@ class Language(nn.Module):
         for places in (self.numbers, self.places):
             nn.init.normal_(places.weight, std=0.5 * width**-0.5)
         self.blocks = nn.ModuleList(Block(width, config.heads, 0, config.dropout) for _ in range(config.depth))
+        self.smears = nn.ModuleList(Smear(config.heads) for _ in range(config.depth))
+        for block in self.blocks:
+            alike(block.attend_self)  # type: ignore[arg-type]
         self.norm = nn.LayerNorm(width)
 
     def entered(self, stream: Stream) -> Float[Tensor, "B S D"]:
@@ -116,6 +120,12 @@ class Language(nn.Module):
         tokens: Tensor = self.table(stream.ids) + self.numbers(number) + self.places(stream.place)
         return tokens
 
+    def seen(self, stream: Stream) -> Bool[Tensor, "B H S S"]:
+        """Returns which ids of a stream each one sees; padding is behind, where nothing real looks."""
+        length = stream.ids.shape[1]
+        causal = torch.ones(1, 1, length, length, dtype=torch.bool, device=stream.ids.device).tril()
+        return sees(stream.number, stream.number, causal.expand(len(stream.ids), -1, -1, -1), self.config.heads)
+
     def logits(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S V"]:
         """Returns the logits of the id that follows each token."""
         told: Tensor = (self.norm(x) @ self.table.weight.T).float()
@@ -123,9 +133,13 @@ class Language(nn.Module):
 
     def costs(self, stream: Stream, look: Look | None = None) -> Float[Tensor, "B R"]:
         """Returns the negative log-likelihood of each id from the second on, in nats; see ``Stream.told``."""
-        x = self.entered(stream)
-        for layer, block in enumerate(self.blocks):
-            x = block(x if look is None else look(layer, x), causal=True)  # padding is behind, where nothing real looks
+        x, seen = self.entered(stream), self.seen(stream)
+        for layer, (block, smear) in enumerate(zip(self.blocks, self.smears, strict=True)):
+
+            def gather(q: Tensor, k: Tensor, v: Tensor, smear: nn.Module = smear) -> Tensor:
+                return attend(q, smear(k), v, seen)
+
+            x = block.extend(x if look is None else look(layer, x), gather)  # type: ignore[operator]
         logits = self.logits(x[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1), stream.ids[:, 1:].flatten(), reduction="none").view(len(x), -1)
 
@@ -230,38 +244,45 @@ class _Writing:
 
     def __init__(self, model: Language, before: Stream, last: Stream, looks: Sequence[Look] | None) -> None:
         """Reads ``before``; ``last`` is the id that is read next."""
-        self.model, self.last, self.mask = model, last, before.mask
+        self.model, self.last, self.mask, self.number = model, last, before.mask, before.number
         self.look = looks[1] if looks else None
-        self.held: list[tuple[Tensor, Tensor]] = []
+        self.held: list[tuple[Tensor, Tensor, Tensor]] = []  # keys as they are looked for, values, the last own key
+        ends = (before.mask.sum(dim=1) - 1).clamp(min=0)
+        rows = torch.arange(len(ends), device=ends.device)
+        x, seen = model.entered(before), model.seen(before)
+        for layer, (block, smear) in enumerate(zip(model.blocks, model.smears, strict=True)):
 
-        def remember(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self.held.append((k, v))
-            return attend(q, k, v, causal=True)
+            def remember(q: Tensor, k: Tensor, v: Tensor, smear: nn.Module = smear) -> Tensor:
+                self.held.append((smear(k), v, k[rows, :, ends][:, :, None]))
+                return attend(q, self.held[-1][0], v, seen)
 
-        x = model.entered(before)
-        for layer, block in enumerate(model.blocks):
             x = block.extend(looks[0](layer, x) if looks else x, remember)  # type: ignore[operator]
 
     def __call__(self, ids: Int64[Tensor, "B 1"]) -> Float[Tensor, "B V"]:
         """Returns the logits of what follows each row, after one further id."""
         model, last = self.model, self.last
+        first = ~self.mask.any(dim=1)[:, None, None, None]
         x = model.entered(Stream(ids, last.mask, last.slot, last.number, last.place.clamp(max=model.tokens_max - 1)))
         self.last = Stream(ids, last.mask, last.slot, last.number, last.place + 1)
         self.mask = F.pad(self.mask, (0, 1), value=True)
+        self.number = torch.cat((self.number, last.number), dim=1)
+        seen = sees(last.number, self.number, self.mask[:, None, None], model.config.heads)
         for layer, block in enumerate(model.blocks):
 
             def beside(q: Tensor, k: Tensor, v: Tensor, layer: int = layer) -> Tensor:
-                known = self.held[layer]
-                self.held[layer] = (torch.cat((known[0], k), dim=2), torch.cat((known[1], v), dim=2))
-                return attend(q, *self.held[layer], self.mask[:, None, None])
+                keys, values, last = self.held[layer]
+                last = torch.where(first, k, last)
+                keys, values = torch.cat((keys, model.smears[layer](k, last)), dim=2), torch.cat((values, v), dim=2)
+                self.held[layer] = keys, values, k
+                return attend(q, keys, values, seen)
 
             x = block.extend(x if self.look is None else self.look(layer, x), beside)  # type: ignore[operator]
         return model.logits(x)[:, 0]
 
     def keep(self, rows: Int64[Tensor, " N"]) -> None:
         """Goes on with these rows, any of them several times."""
-        self.mask, self.last = self.mask[rows], self.last.rows(rows)
-        self.held = [(k[rows], v[rows]) for k, v in self.held]
+        self.mask, self.number, self.last = self.mask[rows], self.number[rows], self.last.rows(rows)
+        self.held = [(k[rows], v[rows], last[rows]) for k, v, last in self.held]
         self.look = self.look.rows(rows) if self.look is not None else None
 
 
