@@ -36,7 +36,8 @@ from figures import record  # noqa: E402
 COUNTS = (0, 1, 2, 4, 8)
 CHANCE = 0.25
 ASKED = 85.0
-BATCH = 24
+BATCH = 12
+RATES = ("train.learning_rate=5e-4", "train.matrix_rate=2.5e-3")
 EPISODES_READ = 12  # in a batch of the language model: what it has to learn needs steps, not large ones
 SPLITS = {"test": "", "compositional": "unseen_pairs."}
 
@@ -88,7 +89,7 @@ def trained(name: str, found: dict[str, Path], arguments: argparse.Namespace) ->
     else:  # as many pictures
         asked += ["--fields", "image,text", "--batch", str(9 * BATCH)]
     minutes = f"train.minutes={arguments.minutes:g}"
-    return _stages.trained(arguments.work / name, [*asked, *_stages.sets(minutes, *variant.changes)])
+    return _stages.trained(arguments.work / name, [*asked, *_stages.sets(minutes, *RATES, *variant.changes)])
 
 
 def possible(shots: int, words: int = 4) -> float:
