@@ -261,7 +261,7 @@ class _Writing:
     def __call__(self, ids: Int64[Tensor, "B 1"]) -> Float[Tensor, "B V"]:
         """Returns the logits of what follows each row, after one further id."""
         model, last = self.model, self.last
-        first = ~self.mask.any(dim=1)[:, None, None, None]
+        alone = ~self.mask.any(dim=1)[:, None, None, None]  # nothing stands before this id
         x = model.entered(Stream(ids, last.mask, last.slot, last.number, last.place.clamp(max=model.tokens_max - 1)))
         self.last = Stream(ids, last.mask, last.slot, last.number, last.place + 1)
         self.mask = F.pad(self.mask, (0, 1), value=True)
@@ -270,9 +270,9 @@ class _Writing:
         for layer, block in enumerate(model.blocks):
 
             def beside(q: Tensor, k: Tensor, v: Tensor, layer: int = layer) -> Tensor:
-                keys, values, last = self.held[layer]
-                last = torch.where(first, k, last)
-                keys, values = torch.cat((keys, model.smears[layer](k, last)), dim=2), torch.cat((values, v), dim=2)
+                keys, values, before = self.held[layer]
+                keys = torch.cat((keys, model.smears[layer](k, torch.where(alone, k, before))), dim=2)
+                values = torch.cat((values, v), dim=2)
                 self.held[layer] = keys, values, k
                 return attend(q, keys, values, seen)
 
