@@ -25,6 +25,7 @@ from intermodal.systems.flamingo import Config, Flamingo, build, sized
 from intermodal.testing import batches
 from intermodal.tokenizers.word import WordTokenizer
 from intermodal.types import Answers, Completes, Sample, Trains, Translates
+from tests.streams import seen_by_heads
 
 WORDS = WordTokenizer(words=("red", "green", "blue", "a", "big", "square", "?"))
 TEXT = TextPreprocessor(WORDS, 8)
@@ -92,9 +93,7 @@ def slow_logits(model: Flamingo, items: list[Any]) -> Tensor:
         looks += [last] * len(words)
     own = model.language
     x = own.table(torch.tensor([ids])) + own.numbers(torch.tensor([numbers])) + own.places(torch.tensor([places]))
-    at = range(len(ids))
-    ways = [[j <= i and numbers[i] == numbers[j] for j in at] for i in at], [[j <= i for j in at] for i in at]
-    allowed = torch.tensor([[ways[h > 0] for h in range(own.config.heads)]])  # the first head sees its own text alone
+    allowed = seen_by_heads(numbers, own.config.heads)
     for i, block in enumerate(own.blocks):
         look = dict(model.layers.items()).get(str(i))
         columns = [x[:, t : t + 1] for t in range(len(ids))]

@@ -14,6 +14,7 @@ from intermodal.systems.language import Config, Language, _Writing, build, sized
 from intermodal.testing import batches
 from intermodal.tokenizers.word import WordTokenizer
 from intermodal.types import Answers, Sample, Trains
+from tests.streams import seen_by_heads
 
 WORDS = WordTokenizer(words=("red", "green", "blue", "a", "big", "square", "?"))
 SAMPLES: list[Sample] = [
@@ -30,13 +31,6 @@ def small(**changes: int) -> Language:
         for table in (model.table, model.numbers, model.places):
             table.weight.mul_(20)
     return model.eval()
-
-
-def seen_by_heads(numbers: list[int], heads: int) -> torch.Tensor:
-    """Returns which ids each one sees: those of its own text for the first head, all before it for the others."""
-    places = range(len(numbers))
-    ways = [[[j <= i and (h > 0 or numbers[i] == numbers[j]) for j in places] for i in places] for h in range(heads)]
-    return torch.tensor([ways])
 
 
 def slow(model: Language, texts: list[list[int]]) -> list[torch.Tensor]:
