@@ -68,6 +68,18 @@ def test_a_picture_has_one_length() -> None:
         network.grid(5)
 
 
+def test_of_a_medium_longer_than_the_longest_the_rest_is_not_made() -> None:
+    network, latents = painter(longest=2), torch.randn(2, 5)
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    assert network.within(mask).tolist() == [[True, True, False], [True, False, False]]
+    long, short = network(latents, network.within(mask)), network(latents, mask[:, :2])
+    assert long.shape == (2, 1, 16, 12)
+    torch.testing.assert_close(long[:1, ..., :8], short[:1], atol=1e-5, rtol=1e-5)
+    network.sizes = (0, 2)
+    wide = torch.tensor([[True] * 6])
+    assert network.within(wide).tolist() == [[True] * 4 + [False] * 2]
+
+
 def test_an_open_axis_may_stand_before_others() -> None:
     network = painter()
     network.sizes = (0, 2)

@@ -23,7 +23,7 @@ cannot agree with a painter on signs that nobody sees; words have no adversary, 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from intermodal import catalog
 from intermodal.decoders.discriminator import Discriminator, held
-from intermodal.decoders.latent import Medium, maker
+from intermodal.decoders.latent import Medium, Painter, maker
 from intermodal.encoders.experts import Reader, Told, drawn, product, subsets
 from intermodal.errors import InvalidValue, UnknownName, Unsupported
 from intermodal.layers.positions import Positions
@@ -63,13 +63,13 @@ class Config:
 
     towers: Mapping[str, Medium] = field(default_factory=dict)
     latent: int = 16
-    adversary: float = 0.1
+    adversary: float = 0.05
     features: float = 1.0
-    cells: float = 0.5
+    cells: float = 10.0
     words: float = 1.0
     kl: float = 0.05
-    style_kl: float = 0.01
-    recall: float = 0.05
+    style_kl: float = 0.002
+    recall: float = 0.1
     longest: int = 64
 
     def __post_init__(self) -> None:
@@ -129,20 +129,20 @@ class VaeGan(nn.Module):
         self, name: str, batch: Batch, z: Float[Tensor, "B L"], style: Float[Tensor, "B S"]
     ) -> dict[str, Tensor]:
         """Returns the losses of one medium that is there in every row."""
-        config, paint, values, mask = self.config, self.makers[name], batch.values, batch.mask
-        real = mask.reshape(len(mask), *paint.grid(mask.shape[1]))  # type: ignore[operator]
+        config, values, paint = self.config, batch.values, cast(Painter, self.makers[name])
+        mask = paint.within(batch.mask)
+        real = mask.reshape(len(mask), *paint.grid(mask.shape[1]))
         kept = torch.rand(len(z), 1, device=z.device) >= STYLELESS
         known = torch.cat((z, style * kept), dim=1)
         result = {}
         if paint.ends is not None:  # a length counts as a tenth of a word
-            result[f"{name}.length"] = config.words * 0.1 * paint.length_loss(known, mask)  # type: ignore[operator]
+            result[f"{name}.length"] = config.words * 0.1 * paint.length_loss(known, mask)
         if name not in self.judges:
             return result | {name: config.cells * adversarial.squared_error(paint(known, mask), values, real)}
         free = _free(z.detach(), style.detach())
         twice = torch.cat((mask, mask))
         both = paint(torch.cat((known, free)), twice)
-        guess, made = both.chunk(2)
-        judge = self.judges[name]
+        (guess, made), judge = both.chunk(2), self.judges[name]
         seen, found = judge(values, mask), held(judge)(both, twice)
         looked, wanted = [one[: len(mask)] for one in found.features], [one.detach() for one in seen.features]
         apart = adversarial.feature_distance(looked, wanted, real)
