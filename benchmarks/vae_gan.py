@@ -47,7 +47,7 @@ CHANGES = (
 ACROSS = {"image>audio": 88.0, "audio>image": 67.0}
 """Direction -> the coherence asked in percent: easy to hard and back, as MNIST to SVHN and back."""
 JOINT = 41.0
-PLAIN = {"plain": 0.002, "plain-tight": 0.02}
+PLAIN = {"plain": 0.03, "plain-tight": 0.06}
 """Name of a VAE without an adversary -> the weight of its style's divergence; the first is that of the VAE-GAN."""
 
 

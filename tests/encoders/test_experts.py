@@ -7,7 +7,7 @@ from intermodal.encoders.experts import Reader, Told, drawn, product, subsets
 from intermodal.layers.block import Block
 from intermodal.layers.positions import Positions
 from intermodal.layers.stem import stem
-from intermodal.types import Batch, Symbols
+from intermodal.types import Batch, Grid, Symbols
 
 
 def told(mean: float, precision: float) -> Told:
@@ -68,3 +68,13 @@ def test_samples_have_the_spread_asked_for_and_let_gradients_through() -> None:
     z.sum().backward()
     assert mean.grad is not None
     assert variance.grad is not None
+
+
+def test_media_are_read_through_noise_in_training_alone() -> None:
+    torch.manual_seed(0)
+    layout = Grid(2, 3, (4, 4))
+    network = Reader(stem(layout, 16), Positions(16, (2, 2)), [Block(16, 2)], 3, 2)
+    picture = Batch(torch.randn(1, 3, 8, 8), torch.ones(1, 4, dtype=torch.bool))
+    once, again = network(picture).mean, network(picture).mean
+    assert float((once - again).detach().abs().max()) > 1e-3
+    assert network.eval()(picture).mean.equal(network(picture).mean)

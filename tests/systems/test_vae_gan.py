@@ -64,11 +64,11 @@ def small(fields: tuple[str, ...] = FIELDS, **changes: Any) -> VaeGan:
 @pytest.fixture(scope="module")
 def trained() -> VaeGan:
     """Returns a model that knows its four samples."""
-    model = small(kl=1e-3, style_kl=0.1, cells=5.0)
+    model = small(kl=1e-3, style_kl=0.1)
     batch = batches(model, SAMPLES * 2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.8, 0.98))
     model.train()
-    for step in range(140):
+    for step in range(180):
         optimizer.param_groups[0]["lr"] = 3e-3 * min(1.0, (step + 1) / 10)
         optimizer.zero_grad()
         torch.stack(list(model.losses(batch).values())).sum().backward()  # type: ignore[no-untyped-call]

@@ -22,6 +22,11 @@ from intermodal.layers.pooling import pool_mean
 from intermodal.layers.positions import Positions
 from intermodal.types import Batch
 
+GRAIN = 0.3
+"""Spread of the noise on media, of about unit spread themselves, that are read in training.
+
+A maker whose media are to be read as what they were made of then cannot answer by signs too fine to be seen."""
+
 _SURE = (-8.0, 6.0)  # logarithms of precisions lie between
 
 
@@ -48,6 +53,8 @@ class Reader(nn.Module):
 
     def forward(self, batch: Batch) -> Told:
         """Returns what each row tells; where one is absent it means nothing."""
+        if self.training and batch.values.is_floating_point():
+            batch = Batch(batch.values + GRAIN * torch.randn_like(batch.values), batch.mask)
         x, grid = self.stem(batch)
         x = x + self.places(grid)
         real = None if bool(batch.mask.all()) else batch.mask

@@ -15,7 +15,7 @@ mixed over the subsets, Sutter et al. 2021, arXiv 2105.02470 (MoPoE), which hold
 al. 2019, arXiv 1911.03393 (MMVAE). Styles beside it: Lee and Pavlovic 2021, arXiv 2012.13024. Samples have to be read
 back as what they were made of: the latent regressor of Zhu et al. 2017, arXiv 1711.11586.
 
-Changed: some reconstructions go without their style; one subset is drawn per row and step; one optimizer takes the step
+Changed: some reconstructions get another style; one subset is drawn per row and step; one optimizer takes the step
 of all parts at once, each loss cut off from the parts that it must not move; the reader of samples is held, so that it
 cannot agree with a painter on signs that nobody sees; words have no adversary, since their likelihood is exact.
 """
@@ -40,7 +40,7 @@ from intermodal.objectives import adversarial
 from intermodal.types import Batch, Candidate, Grid, Item, Sample, Symbols
 
 TEMPERATURE = 0.7  # of latents and styles where nothing is said: they are drawn with so much of their spread
-STYLELESS = 0.25  # of the reconstructions go without their style, so that a painter asks the latent first
+ASTRAY = 0.1  # of the reconstructions get a style that is not theirs, so that what fields share is asked of the latent
 ROWS = 128  # computed at once; changes nothing but the memory needed
 
 
@@ -68,7 +68,7 @@ class Config:
     cells: float = 10.0
     words: float = 1.0
     kl: float = 0.05
-    style_kl: float = 0.002
+    style_kl: float = 0.03
     recall: float = 0.1
     longest: int = 64
 
@@ -132,8 +132,8 @@ class VaeGan(nn.Module):
         config, values, paint = self.config, batch.values, cast(Painter, self.makers[name])
         mask = paint.within(batch.mask)
         real = mask.reshape(len(mask), *paint.grid(mask.shape[1]))
-        kept = torch.rand(len(z), 1, device=z.device) >= STYLELESS
-        known = torch.cat((z, style * kept), dim=1)
+        astray = torch.rand(len(z), 1, device=z.device) < ASTRAY
+        known = torch.cat((z, torch.where(astray, torch.randn_like(style), style)), dim=1)
         result = {}
         if paint.ends is not None:  # a length counts as a tenth of a word
             result[f"{name}.length"] = config.words * 0.1 * paint.length_loss(known, mask)
