@@ -45,6 +45,7 @@ def test_queues_give_what_the_forward_pass_gives(condition: int, count: int) -> 
     ids = torch.randint(16, (2, 20))
     whole = model(ids, vectors, 4).detach()
     told = None if vectors is None else model._told(vectors, 20, 4)
+    told = None if told is None else told.expand(-1, 20, -1)
     queues, before = model.queues(2), torch.full((2,), 16)
     for place in range(20):
         one = model.step(queues, place, before, None if told is None else told[:, place])

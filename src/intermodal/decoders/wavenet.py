@@ -61,7 +61,7 @@ class Gated(nn.Module):
         self.on, self.out = None if last else nn.Linear(channels, channels), nn.Linear(channels, skip)
 
     def forward(
-        self, now: Float[Tensor, "B S C"], before: Float[Tensor, "B S C"], told: Float[Tensor, "B S D"] | None
+        self, now: Float[Tensor, "B S C"], before: Float[Tensor, "B S C"], told: Float[Tensor, "B #S D"] | None
     ) -> tuple[Float[Tensor, "B S C"], Float[Tensor, "B S K"]]:
         """Returns what goes to the next layer and what is skipped to the end; ``before`` is ``dilation`` cells ago."""
         x = self.look(torch.cat((before, now), dim=-1))
@@ -101,8 +101,8 @@ class WaveNet(nn.Module):
         """Samples before one that it depends on."""
         return 1 + sum(layer.dilation for layer in self.layers)  # type: ignore[misc]
 
-    def _told(self, vectors: Float[Tensor, "B T D"] | None, samples: int, hop: int) -> Float[Tensor, "B S D"] | None:
-        """Returns the vector of each sample.
+    def _told(self, vectors: Float[Tensor, "B T D"] | None, samples: int, hop: int) -> Float[Tensor, "B #S D"] | None:
+        """Returns the vector of each sample, or the one of all.
 
         Raises:
             InvalidValue: there are vectors where none are taken, none where they are, or too few.
@@ -112,7 +112,7 @@ class WaveNet(nn.Module):
                 f"this WaveNet takes vectors of width {self.condition}; give {'them' if self.condition else 'none'}"
             )
         if vectors is None or vectors.shape[1] == 1:
-            return None if vectors is None else vectors.expand(-1, samples, -1)
+            return vectors
         if vectors.shape[1] * hop < samples:
             raise InvalidValue(f"{vectors.shape[1]} vectors of {hop} samples each are too few for {samples} samples")
         return vectors.repeat_interleave(hop, dim=1)[:, :samples]
@@ -212,7 +212,8 @@ class WaveNet(nn.Module):
         luck = torch.stack([torch.rand(samples, generator=one) for one in generators]).to(device)
         queues = self.queues(rows)
         for place in range(samples):
-            logits = self.step(queues, place, made[:, place], None if told is None else told[:, place])
+            now = None if told is None else told[:, min(place, told.shape[1] - 1)]
+            logits = self.step(queues, place, made[:, place], now)
             if temperature:
                 below = (logits / temperature).softmax(dim=-1).cumsum(dim=-1)
                 chosen = (below <= luck[:, place, None] * below[:, -1:]).sum(dim=-1).clamp(max=self.levels - 1)
