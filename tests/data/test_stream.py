@@ -171,14 +171,17 @@ def test_workers_share_a_network_and_the_number_of_threads_is_put_back() -> None
             super().__init__()
             self.threads: set[int] = set()
             self.now = self.most = self.calls = 0
+            self.counting = threading.Lock()
 
         def embed(self, items: Sequence[Any]) -> Tensor:
-            self.now, self.calls = self.now + 1, self.calls + 1
-            self.most = max(self.most, self.now)
-            assert self.calls > 1 or self.now == 1
+            with self.counting:
+                self.now, self.calls = self.now + 1, self.calls + 1
+                self.most = max(self.most, self.now)
+                assert self.calls > 1 or self.now == 1
             time.sleep(0.05)
-            self.threads.add(torch.get_num_threads())
-            self.now -= 1
+            with self.counting:
+                self.threads.add(torch.get_num_threads())
+                self.now -= 1
             return torch.ones(len(items), 4)
 
     model = Network()
