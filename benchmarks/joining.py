@@ -4,11 +4,14 @@ python benchmarks/joining.py                      about two hours of one core; n
 python benchmarks/joining.py --quick              the same stages in seconds; its figures mean nothing
 
 "how does the blue star move?", "what shape is the thing moving up?": a picture shows no motion, a series neither colour
-nor shape, and where things are tells which is which. Towers begin as those of a ``clip`` that is trained first on
-sentences, pictures and series, since what a place or a colour is need not be learnt from answers. Then three models see
-the same scenes for as many steps: of both fields, of pictures alone, of series alone; each has the question. Measured
-on scenes and words of the test split. ``what it carries`` is how often the best guess is right that knows all that one
-rendering tells (``diorama.joining.guessed``), or the commonest answer of what is asked for, where it tells nothing.
+nor shape, and where things are tells which is which. Half of the questions are steps to these, which one of the two
+answers and a place is part of; they are learnt, and measured apart (``both`` are those that need both).
+
+Towers begin as those of a ``clip`` that is trained first on sentences, pictures and series, since what a place or a
+colour is need not be learnt from answers. Then three models see the same scenes for as many steps: of both fields, of
+pictures alone, of series alone; each has the question. Measured on scenes and words of the test split. ``what it
+carries`` is how often the best guess is right that knows all that one rendering tells (``diorama.joining.guessed``), or
+the commonest answer of what is asked for, where it tells nothing.
 
 Each stage is kept in --work and skipped when it is there; an interrupted training goes on.
 """
@@ -21,6 +24,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "tools"), str(ROOT / "benchmarks" / "real")]
@@ -47,18 +52,18 @@ def trained(work: Path, fields: Sequence[str], start: Path, steps: int, dropout:
 
 
 def carried(source: Any, count: int) -> dict[str, float]:
-    """Returns how often the best guess from one rendering is right."""
-    from intermodal.diorama.joining import guessed, wanted
+    """Returns how often the best guess from one rendering is right about questions that ask for both."""
+    from intermodal.diorama.joining import JOINT, guessed, wanted
 
     index = range(count)
-    scenes, asked = list(source.scenes(index)), source.asked(index, QUESTION)
-    kinds = [wanted(question) for question in asked]
+    both = zip(source.scenes(index), source.asked(index, QUESTION), strict=True)
+    asked = [(scene, question, wanted(question)) for scene, question in both if question.kind in JOINT]
     by_kind: dict[str, Counter[str]] = defaultdict(Counter)
-    for kind, question in zip(kinds, asked, strict=True):
+    for _, question, kind in asked:
         by_kind[kind][question.answer] += 1
     prior = {kind: max(each.values()) / each.total() for kind, each in by_kind.items()}
     return {
-        field: sum(guessed(s, q, field) or prior[kind] for s, q, kind in zip(scenes, asked, kinds, strict=True)) / count
+        field: sum(guessed(scene, question, field) or prior[kind] for scene, question, kind in asked) / len(asked)
         for field in FIELDS
     }
 
@@ -66,13 +71,14 @@ def carried(source: Any, count: int) -> dict[str, float]:
 def measured(models: dict[str, Path], count: int) -> dict[str, Any]:
     """Returns the share of right answers of each model, of the joint one from every subset too, and by kind."""
     from intermodal import runtime
+    from intermodal.diorama.joining import JOINT
     from intermodal.diorama.source import Diorama
     from intermodal.evaluation.subsets import predicted, told
     from intermodal.saving import load_model
 
     runtime.threads()
     source = Diorama("test", fields=(*FIELDS, QUESTION, ANSWER), size=count)
-    kinds = [question.kind for question in source.asked(range(count), QUESTION)]
+    kinds = np.array([question.kind for question in source.asked(range(count), QUESTION)])
     found: dict[str, Any] = {"carried": carried(source, count), "count": count}
     for name, folder in models.items():
         model = load_model(folder)
@@ -80,9 +86,9 @@ def measured(models: dict[str, Path], count: int) -> dict[str, Any]:
         fields = name.split("+")
         for chosen in ((*fields,), *(((one,) for one in fields) if len(fields) > 1 else ())):
             right = predicted(model, ANSWER, test.samples, (*chosen, QUESTION)).argmax(axis=1) == test.truth
-            each = {kind: float(right[[k == kind for k in kinds]].mean()) for kind in sorted(set(kinds))}
+            each = {str(kind): float(right[kinds == kind].mean()) for kind in np.unique(kinds)}
             key = name if chosen == (*fields,) else f"{name} from {chosen[0]}"
-            found[key] = {"all": float(right.mean()), **each}
+            found[key] = {"both": float(right[np.isin(kinds, JOINT)].mean()), **each}
     return found
 
 
@@ -93,10 +99,10 @@ def show(found: dict[str, Any]) -> None:
         if isinstance(each, dict) and name != "carried":
             print(f"{name:32}" + "".join(f"{kind:>8} {100 * value:5.1f} %" for kind, value in each.items()))
     for field in FIELDS:
-        carries, alone, part = found["carried"][field], found[field]["all"], found[f"{both} from {field}"]["all"]
+        carries, alone, part = found["carried"][field], found[field]["both"], found[f"{both} from {field}"]["both"]
         told = f"{field} carries {100 * carries:.1f} %; the model of it alone tells {100 * alone:.1f}"
         print(f"{told}, the joint one from it {100 * part:.1f}")
-    value = 100 * found[both]["all"]
+    value = 100 * found[both]["both"]
     print(f"fused {value:.1f} %, asked {ASKED:g}: {_stages.wanted_or_not(value, ASKED)}")
 
 
@@ -106,7 +112,7 @@ def keep(found: dict[str, Any], command: str) -> None:
     for name, each in found.items():
         if isinstance(each, dict) and name != "carried":
             for kind, value in each.items():
-                asked = f"≥ {ASKED:g}" if (name, kind) == (both, "all") else "-"
+                asked = f"≥ {ASKED:g}" if (name, kind) == (both, "both") else "-"
                 record(f"joining.{name.replace(' ', '_')}.{kind}", round(100 * value, 1), "%", asked, command)
     for field in FIELDS:
         record(f"joining.carried_by.{field}", round(100 * found["carried"][field], 1), "%", "-", command)

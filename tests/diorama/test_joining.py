@@ -1,11 +1,13 @@
-"""Questions about two renderings: right, asked of both, and not answered by either alone."""
+"""Questions about two renderings: right, asked of both, not answered by either alone; and the steps that are."""
+
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from intermodal.diorama.joining import KINDS, draw_joined, guessed
+from intermodal.diorama.joining import JOINT, KINDS, STEP_SHARE, draw_joined, guessed
 from intermodal.diorama.questions import Question
-from intermodal.diorama.scene import COLOURS, MOTIONS, SHAPES, SPLITS, Scene, Scenes, Thing, draw_scenes
+from intermodal.diorama.scene import CELLS, COLOURS, MOTIONS, SHAPES, SPLITS, Scene, Scenes, Thing, draw_scenes
 from intermodal.diorama.source import Diorama
 from intermodal.diorama.tasks import CHOICES
 
@@ -24,10 +26,14 @@ def truth(scene: Scene, text: str) -> set[str]:
         name: [values.index(word) for word in words if word in values]
         for name, values in (("colour", COLOURS), ("shape", SHAPES), ("motion", MOTIONS))
     }
+    if "at" in words:  # left and right are no motions then
+        said = {"cell": [i for i, cell in enumerate(CELLS) if f"at the {cell}" in text]}
     fits = [t for t in scene.things if all(not v or getattr(t, name) == v[0] for name, v in said.items())]
     assert fits
-    if said["motion"]:
-        return {COLOURS[t.colour] if "colour" in words else SHAPES[t.shape] for t in fits}
+    if words[0] == "where":
+        return {CELLS[t.cell] for t in fits}
+    if words[0] == "what":
+        return {COLOURS[t.colour] if words[1] == "colour" else SHAPES[t.shape] for t in fits}
     return {MOTIONS[t.motion] for t in fits}
 
 
@@ -38,14 +44,19 @@ def test_the_answer_is_right_and_the_only_one(split: str) -> None:
         assert truth(scene, question.text) == {question.answer}, (scene, question)
         assert question.answer in CHOICES["joint_answer"]
         assert question.answerable_from("video")
-        assert not question.answerable_from("image")
-        assert not question.answerable_from("timeseries")
+        alone = [question.answerable_from(name) for name in ("image", "timeseries")]
+        assert sum(alone) == (0 if question.kind in JOINT else 1)
 
 
-def test_both_kinds_and_all_answers_are_asked_for(scenes: Scenes) -> None:
+def test_all_kinds_and_all_answers_are_asked_for(scenes: Scenes) -> None:
     asked = draw_joined(scenes, IDS, 0)
-    share = np.mean([question.kind == KINDS[0] for question in asked])
-    assert 0.45 < share < 0.62  # nothing moves in a way of its own in some scenes
+    count = Counter(question.kind for question in asked)
+    assert set(count) == set(KINDS)
+    joint = sum(count[kind] for kind in JOINT)
+    assert abs(joint / len(asked) - (1 - STEP_SHARE)) < 0.03
+    assert 0.45 < count[JOINT[0]] / joint < 0.62  # nothing moves in a way of its own in some scenes
+    steps = [question for question in asked if question.kind not in JOINT]
+    assert 0.45 < np.mean([question.answerable_from("image") for question in steps]) < 0.65
     assert {question.answer for question in asked} == set(CHOICES["joint_answer"])
     assert asked[7:9] == draw_joined(scenes.take([7, 8]), IDS[7:9], 0)
     assert asked != draw_joined(scenes, IDS, 1)
@@ -59,9 +70,10 @@ def test_a_guess_from_one_of_them_is_as_good_as_the_scene_allows(scenes: Scenes)
     find = Question("what colour is the thing moving up?", "blue", "find", frozenset(("motion", "colour")))
     assert [guessed(pair, follow, name) for name in ("image", "timeseries", "video")] == [0.0, 0.5, 1.0]
     assert [guessed(pair, find, name) for name in ("image", "timeseries", "video")] == [1.0, 0.0, 1.0]
-    asked = draw_joined(scenes, IDS, 0)
+    asked = zip(scenes, draw_joined(scenes, IDS, 0), strict=True)
+    joint = [(scene, question) for scene, question in asked if question.kind in JOINT]
     for field in ("image", "timeseries"):
-        found = np.mean([guessed(s, q, field) for s, q in zip(scenes, asked, strict=True)])
+        found = np.mean([guessed(s, q, field) for s, q in joint])
         assert found < 0.45
 
 

@@ -28,11 +28,11 @@ def test_what_was_measured_is_held_against_what_was_asked(
     found = {
         "carried": {"image": 0.4, "timeseries": 0.5},
         "count": 10,
-        "image+timeseries": {"all": 0.96, "find": 0.97, "follow": 0.95},
-        "image+timeseries from image": {"all": 0.35, "find": 0.5, "follow": 0.2},
-        "image+timeseries from timeseries": {"all": 0.45, "find": 0.2, "follow": 0.7},
-        "image": {"all": 0.39, "find": 0.55, "follow": 0.22},
-        "timeseries": {"all": 0.49, "find": 0.22, "follow": 0.74},
+        "image+timeseries": {"both": 0.96, "find": 0.97, "follow": 0.95},
+        "image+timeseries from image": {"both": 0.35, "find": 0.5, "follow": 0.2},
+        "image+timeseries from timeseries": {"both": 0.45, "find": 0.2, "follow": 0.7},
+        "image": {"both": 0.39, "find": 0.55, "follow": 0.22},
+        "timeseries": {"both": 0.49, "find": 0.22, "follow": 0.74},
     }
     script.show(found)
     said = capsys.readouterr().out
@@ -41,8 +41,8 @@ def test_what_was_measured_is_held_against_what_was_asked(
     kept = {}
     monkeypatch.setattr(script, "record", lambda name, value, unit, asked, command: kept.update({name: (value, asked)}))
     script.keep(found, "command")
-    assert kept["joining.image+timeseries.all"] == (96.0, "≥ 95")
+    assert kept["joining.image+timeseries.both"] == (96.0, "≥ 95")
     assert kept["joining.image+timeseries_from_image.find"] == (50.0, "-")
     assert kept["joining.carried_by.timeseries"] == (50.0, "-")
-    script.show({**found, "image+timeseries": {"all": 0.9}})
+    script.show({**found, "image+timeseries": {"both": 0.9}})
     assert "asked 95: NOT MET" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
     question, answer              about what a picture shows: every kind but motion
     clip_question, clip_answer    about what a clip shows: every kind
-    joint_question, joint_answer  about what a picture and a series tell together (see ``joining``)
+    joint_question, joint_answer  about what a picture and a series tell together, and steps to it (see ``joining``)
     phrase, mask, tone            one object of the scene: in words, in the picture, by its sound (see ``pointing``)
     palette, restyled             another picture's colour, and the picture in that colour (see ``restyling``)
 
@@ -25,7 +25,7 @@ from intermodal.diorama.questions import (
     draw_questions,
     kinds_answerable_from,
 )
-from intermodal.diorama.scene import COLOURS, MOTIONS, SHAPES, Scenes
+from intermodal.diorama.scene import CELLS, COLOURS, MOTIONS, SHAPES, Scenes
 from intermodal.diorama.sounds import RATE_HZ
 from intermodal.errors import UnknownName
 from intermodal.modalities.audio import Audio
@@ -55,7 +55,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "answer": tuple(each for each in ANSWERS if each not in MOTIONS),
     "clip_answer": ANSWERS,
 }
-CHOICES["joint_answer"] = (*MOTIONS, *COLOURS, *SHAPES)
+CHOICES["joint_answer"] = (*MOTIONS, *COLOURS, *SHAPES, *CELLS)
 """The fields with answers, and every answer that there is in them."""
 
 _ANSWERED = {"answer": "question", "clip_answer": "clip_question", "joint_answer": "joint_question"}
