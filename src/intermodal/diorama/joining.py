@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intermodal.diorama.draws import uniform
-from intermodal.diorama.questions import ASKING, MOVING, Question, pick, say
+from intermodal.diorama.questions import ASKING, AT, MOVING, Question, pick, say, worded
 from intermodal.diorama.scene import ATTRIBUTES, CARRIES, CELLS, MOTIONS, Scene, Scenes, Thing
 
 JOINT = ("follow", "find")
@@ -33,7 +33,6 @@ LOOKS = ("colour", "shape")
 """What a picture shows of a thing and a series does not."""
 
 MOVED = tuple(f"the thing moving {name}" for name in MOTIONS)
-AT = tuple(f"the thing at the {name}" for name in CELLS)
 STILL = MOTIONS.index("still")
 _PLACE = ("column", "row")
 _DRAWS = 6
@@ -70,7 +69,7 @@ def _asked(scene: Scene, row: Sequence[float]) -> Question:
         text = ASKING[name].format(MOVED[thing.motion])
         return Question(text, ATTRIBUTES[name][getattr(thing, name)], "find", frozenset((name, "motion")))
     thing, some = pick(sorted(described.items()), draws) if described else (scene.things[0], [LOOKS])
-    words = tuple((name, int(getattr(thing, name))) for name in pick(some, draws))
+    words = worded(thing, pick(some, draws))
     text = pick(MOVING, draws).format(say(words, "the"))
     return Question(text, MOTIONS[thing.motion], "follow", frozenset(("motion", *dict(words))))
 
@@ -86,7 +85,7 @@ def _step(
     moving = sorted(thing for thing in scene.things if thing.motion != STILL and motions[thing.motion] == 1)
     if kind < 0.25 and described:
         thing, some = pick(sorted(described.items()), draws)
-        words = tuple((name, int(getattr(thing, name))) for name in pick(some, draws))
+        words = worded(thing, pick(some, draws))
         return _where(thing, say(words, "the"), *dict(words))
     if 0.25 <= kind < 0.5 and moving:
         thing = pick(moving, draws)

@@ -18,14 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from intermodal.diorama.draws import pick, uniform
 from intermodal.diorama.pictures import silhouettes
-from intermodal.diorama.questions import DESCRIPTIONS, say
-from intermodal.diorama.scene import CELLS, COLOURS, OBJECTS, SIZES, Scenes, Thing
+from intermodal.diorama.questions import AT, DESCRIPTIONS, say
+from intermodal.diorama.scene import COLOURS, OBJECTS, SIZES, Scenes, Thing
 from intermodal.diorama.sounds import render_sounds
 
 BY_PLACE = 0.25
 """How often an object is told by its cell though other words would do."""
-
-_PLACED = "the thing at the {}"
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,7 @@ def phrases(scenes: Scenes, slot: Int64[np.ndarray, " N"], index: ArrayLike, see
     own = {name: array[rows, slot].tolist() for name, array in values.items()}
     cells = scenes.cell[rows, slot].tolist()
     return [
-        _PLACED.format(CELLS[cells[i]])
-        if by_place[i]
-        else say(tuple((name, own[name][i]) for name in DESCRIPTIONS[which[i]]), "the")
+        AT[cells[i]] if by_place[i] else say(tuple((name, own[name][i]) for name in DESCRIPTIONS[which[i]]), "the")
         for i in range(len(rows))
     ]
 

@@ -57,6 +57,9 @@ ASKING = {
     "cell": "where is {}?",
 }
 MOVING = ("which way does {} move?", "how does {} move?")
+AT = tuple(f"the thing at the {cell}" for cell in CELLS)
+"""Cell -> the thing there."""
+
 _COUNTING = "how many {} are there?"
 _EXISTING = "is there {}?"
 _RELATING = "is {} {} {}?"
@@ -167,7 +170,7 @@ def pick(options: Sequence[T], draws: Iterator[float]) -> T:
     return options[int(next(draws) * len(options))]
 
 
-def _words(thing: Thing, attributes: tuple[str, ...]) -> Words:
+def worded(thing: Thing, attributes: tuple[str, ...]) -> Words:
     """Returns the description of a thing by some of its attributes."""
     return tuple((name, int(getattr(thing, name))) for name in attributes)
 
@@ -185,7 +188,7 @@ def _described(scene: Scene, without: str = "") -> dict[Thing, list[Words]]:
     result: dict[Thing, list[Words]] = {}
     for some in DESCRIPTIONS:
         if without not in some:
-            said = [_words(thing, some) for thing in scene.things]
+            said = [worded(thing, some) for thing in scene.things]
             for thing, words in zip(scene.things, said, strict=True):
                 if said.count(words) == 1:
                     result.setdefault(thing, []).append(words)
@@ -238,9 +241,9 @@ def _existence(scene: Scene, draws: Iterator[float]) -> Question:
     attributes = pick([some for some in DESCRIPTIONS if some != ("size",)], draws)
     near = next(draws) < 0.5
     if exists:
-        words = _words(pick(scene.things, draws), attributes)
+        words = worded(pick(scene.things, draws), attributes)
     else:
-        present = {_words(thing, attributes) for thing in scene.things}
+        present = {worded(thing, attributes) for thing in scene.things}
         seen = {word for words in present for word in words}
         absent = [words for words in _combined(attributes) if words not in present]
         mixed = [words for words in absent if seen.issuperset(words)]
