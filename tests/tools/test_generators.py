@@ -28,7 +28,8 @@ def found(**errors: float) -> dict[str, Any]:
         for name, error in errors.items()
     }
     across = {"image>audio": {"coherence": 0.9}, "text>image": {"coherence": 0.5}}
-    return {"quality": quality, "across": across, "joint": {"joint_coherence": 0.6}}
+    joint = {"joint": {"joint_coherence": 0.6}, "joint_by_word": {"joint_coherence": 0.7}}
+    return {"quality": quality, "across": across, **joint}
 
 
 @named("vae_gan")
@@ -39,6 +40,7 @@ def test_the_plain_vae_whose_reconstruction_is_nearest_is_the_one_compared(scrip
     assert figures["digits.image_to_audio"] == (90.0, "%", "≥ 88")
     assert figures["digits.text_to_image"] == (50.0, "%", "-")
     assert figures["digits.joint"] == (60.0, "%", "≥ 41")
+    assert figures["digits.joint_by_word"] == (70.0, "%", "-")
     assert figures["digits.vae_gan.from_noise.sharpness"] == (2.0, "%", "above 3.0 (plain VAE)")
     assert figures["digits.vae_gan.from_noise.frechet"] == (2.0, "", "below 2 (plain VAE)")
     assert figures["digits.plain_vae.squared_error"] == (0.03, "", "-")
