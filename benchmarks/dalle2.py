@@ -1,9 +1,9 @@
 """DALL-E 2 on Diorama: sentences to vectors to pictures, read back; beside it what each claim of the paper needs.
 
 python benchmarks/dalle2.py                                  clip (12 minutes), the rest (45), 1,000 unseen scenes
-python benchmarks/dalle2.py --clip runs/reader/model         in the space of a clip, or of a unified model's reader
+python benchmarks/dalle2.py --clip runs/clip/model           in the space of another clip
+python benchmarks/dalle2.py --clip diorama#reader --latent diorama#codecs.image    in codes, with parts that ship
 python benchmarks/dalle2.py --prior autoregressive           the other prior
-python benchmarks/dalle2.py --latent runs/codec/model        in the codes of a codec of pictures, instead of pixels
 python benchmarks/dalle2.py --quick                          all of it in a few minutes, too little to mean anything
 
 The claims of Ramesh et al. 2022 (arXiv 2204.06125): a prior beats giving the decoder the sentence's vector in the place
@@ -36,6 +36,10 @@ SPLITS = {"test": "", "compositional": "unseen_pairs."}
 CLIP = ("width=256", "towers.image.width=192", "towers.image.depth=4", "towers.text.width=192")
 """What is changed of clip's ``tiny``: pictures need a tower that sees shapes; with two fields there is time for it."""
 
+RATES = ("train.learning_rate=2e-3", "train.matrix_rate=1e-2")
+LATENT = ("decoder.patch=1", "decoder.painted=0", "decoder.width=128", "decoder.depth=4", *RATES)
+"""What is changed of ``tiny`` to draw codes: 16 of them, so that a narrower decoder sees more pictures in its time."""
+
 BATCH = {"clip": 256, "dalle2": 64}
 GUIDANCES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 MOST = {False: 100, True: 10}
@@ -53,29 +57,23 @@ WAYS = {
 """Name -> whose vector the decoder gets, and whether it reads the words."""
 
 
-def clip_of(asked: str, minutes: float, work: Path) -> Path:
-    """Returns the folder of the clip: trained here, one that is there, or the reader of a unified model."""
-    from intermodal.saving import load_model, save_model, saved_config
-
-    if not asked:
-        wanted = ["train", "clip", "--fields", "text,image", "--batch", str(BATCH["clip"])]
-        return _stages.trained(work / "clip", [*wanted, *_stages.sets(*CLIP, f"train.minutes={minutes:g}")])
-    if hasattr(saved_config(asked), "reader"):
-        model = load_model(asked)
-        return save_model(work / "reader", model.reader, f"# The reader of {Path(asked).name}\n")
-    return Path(asked)
+def clip_of(asked: str, minutes: float, work: Path) -> str:
+    """Returns the name of the clip that was asked for, or of one that is trained here."""
+    if asked:
+        return asked
+    wanted = ["train", "clip", "--fields", "text,image", "--batch", str(BATCH["clip"])]
+    return str(_stages.trained(work / "clip", [*wanted, *_stages.sets(*CLIP, f"train.minutes={minutes:g}")]))
 
 
-def model_of(clip: Path, arguments: argparse.Namespace, work: Path) -> Path:
+def model_of(clip: str, arguments: argparse.Namespace, work: Path) -> Path:
     """Returns the folder of the system, trained unless it is there."""
     asked = ["train", "dalle2", "--fields", "text,image", "--part", f"clip={clip}", "--batch", str(BATCH["dalle2"])]
+    changes: tuple[str, ...] = ()
     if arguments.latent:
         asked += ["--part", f"latent={arguments.latent}"]
-        changes = ["decoder.patch=1", "decoder.painted=0"]
-    else:
-        changes = []
-    changes += [f"prior.form={arguments.prior}", f"train.minutes={arguments.minutes:g}", "train.checkpoint_every=500"]
-    return _stages.trained(work / "dalle2", [*asked, *_stages.sets(*changes, *arguments.set)])
+        changes = LATENT
+    own = f"prior.form={arguments.prior}", f"train.minutes={arguments.minutes:g}", "train.checkpoint_every=500"
+    return _stages.trained(work / "dalle2", [*asked, *_stages.sets(*changes, *own, *arguments.set)])
 
 
 class Judge:
@@ -334,13 +332,11 @@ def curve_svg(found: Mapping[str, Mapping[str, float]]) -> str:
 def main() -> None:
     """Trains what is missing, measures, prints tables and claims."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clip", default="", help="folder of a trained clip or unified; default: one is trained")
+    parser.add_argument("--clip", default="", help="a trained one; default: one is trained")
     parser.add_argument("--clip-minutes", type=float, default=12.0, help="of its training")
     parser.add_argument("--minutes", type=float, default=45.0, help="of training prior, decoder and upsampler")
     parser.add_argument("--prior", default="diffusion", choices=("diffusion", "autoregressive"))
-    parser.add_argument(
-        "--latent", default="", help="folder of a codec of pictures with fsq; default: pixels are drawn"
-    )
+    parser.add_argument("--latent", default="", help="a trained codec of pictures with fsq; default: pixels are drawn")
     parser.add_argument(
         "--set", action="append", default=[], help="a change of the system: decoder.width=256; repeatable"
     )

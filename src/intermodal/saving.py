@@ -163,19 +163,40 @@ def folder_of(name: str | Path) -> Path:
 def saved_config(name: str | Path) -> Any:
     """Returns the config of one of our own models, saved in a folder or shipped; its weights are not read.
 
+    Args:
+        name: of the folder or shipped model; ``diorama#codecs.image`` for a system inside it.
+
     Raises:
-        UnknownName: neither a folder nor a shipped model.
+        UnknownName: neither a folder nor a shipped model, or there is no such system inside.
         InvalidCheckpoint: the folder holds no model of this package.
     """
-    folder = folder_of(name)
+    folder, inside = _inside(name)
     header = header_of(folder)
     if "system" not in header:
         raise InvalidCheckpoint(f"{folder} holds published weights; a part is taken from a model saved by this package")
-    return config.from_dict(catalog.module("systems", str(header["system"])).Config, header["config"])
+    found = config.from_dict(catalog.module("systems", str(header["system"])).Config, header["config"])
+    if not inside:
+        return found
+    if inside not in (parts := config.parts_of(found)):
+        raise UnknownName(f"part of {str(name).rpartition('#')[0]}", inside, parts)
+    return parts[inside]
+
+
+def _inside(name: str | Path) -> tuple[Path, str]:
+    """Returns the folder of a model, and the dotted path of what is meant inside it; empty for all of it."""
+    whole, mark, inside = str(name).rpartition("#")
+    if not mark or Path(name).exists():
+        return folder_of(name), ""
+    return folder_of(whole), inside
 
 
 def load_part(model: nn.Module, path: str, name: str | Path) -> None:
     """Fills the part of ``model`` at a dotted path, ``codecs.image``, with the weights of a saved model, strictly.
+
+    Args:
+        model: what has such a part.
+        path: of the part.
+        name: as for ``saved_config``.
 
     Raises:
         Unsupported: the model has no part at that path.
@@ -185,7 +206,8 @@ def load_part(model: nn.Module, path: str, name: str | Path) -> None:
         part = model.get_submodule(path)
     except AttributeError as error:
         raise Unsupported(f"{type(model).__name__} has no part {path!r} that could be filled from {name}") from error
-    load_weights(part, folder_of(name) / "model.safetensors")
+    folder, inside = _inside(name)
+    load_weights(part, folder / "model.safetensors", inside)
 
 
 def take_weights(model: nn.Module, name: str | Path, rows: tuple[int, int] | None = None) -> list[str]:
@@ -287,8 +309,13 @@ def _builder(header: Mapping[str, Any]) -> Callable[[], Any]:
     return partial(module.build, config.from_dict(module.Config, header["config"]))
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Fills ``model`` with the weights in ``path``, strictly.
+def load_weights(model: nn.Module, path: Path, inside: str = "") -> None:
+    """Fills ``model`` with the weights in ``path``, or with those of a part of what is in it, strictly.
+
+    Args:
+        model: what is filled.
+        path: the file.
+        inside: dotted path of that part; empty for all.
 
     Raises:
         InvalidCheckpoint: lists missing keys, unexpected keys and shapes that differ.
@@ -297,6 +324,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
         state: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
+    if inside:
+        state = {k.removeprefix(f"{inside}."): v for k, v in state.items() if k.startswith(f"{inside}.")}
     wanted = model.state_dict()
     problems = [f"missing {k}" for k in sorted(wanted.keys() - state.keys())]
     problems += [f"unexpected {k}" for k in sorted(state.keys() - wanted.keys())]

@@ -52,10 +52,9 @@ def test_saved_model_becomes_a_part_that_stays_as_it_is(
     trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INTERMODAL_THREADS", "1")
-    out = str(tmp_path)
     numbers = [word for name in ("depth", "heads") for word in ("--set", f"{name}=1")]
-    arguments = ["train", "dalle1", "--out", out, "--part", f"codecs.image={trained}", *SMALL, *numbers, "--json"]
-    assert run(arguments) == 0
+    arguments = ["train", "dalle1", *SMALL, *numbers, "--json"]
+    assert run([*arguments, "--out", str(tmp_path), "--part", f"codecs.image={trained}"]) == 0
     made = json.loads(capsys.readouterr().out)
     given, model = load_model(trained), load_model(made["model"])
     assert list(model.preprocessors) == ["text", "image"]
@@ -63,6 +62,12 @@ def test_saved_model_becomes_a_part_that_stays_as_it_is(
     kept = model.codecs["image"].state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in given.state_dict().items())
     assert f"--part codecs.image={trained}" in (tmp_path / "model" / "README.md").read_text()
+
+    inside = f"codecs.image={made['model']}#codecs.image"
+    assert run([*arguments, "--out", str(tmp_path / "again"), "--part", inside]) == 0
+    taken = load_model(json.loads(capsys.readouterr().out)["model"])
+    assert taken.config.codecs == model.config.codecs
+    assert all(torch.equal(value, kept[name]) for name, value in taken.codecs["image"].state_dict().items())
 
 
 def test_a_model_starts_from_another_with_all_the_systems_inside_it(
@@ -96,6 +101,12 @@ def test_a_model_starts_from_another_with_all_the_systems_inside_it(
         ("dalle1", "codecs.image=nowhere", "no folder of a saved model and no shipped model named 'nowhere'"),
         ("dalle1", "codecs.image=EMPTY", "holds no config.json; give the folder of a saved model"),
         ("dalle1", "codecs.image=PUBLISHED", "holds published weights"),
+        ("dalle1", "codecs.image=CODEC#reader", "'reader'; use one of: (none)"),
+        (
+            "dalle1",
+            "codecs.image=diorama#codecs",
+            "'codecs'; use one of: codecs.audio, codecs.image, codecs.timeseries",
+        ),
         ("dalle1", "codecs.image=OTHER", "it takes no config of clip"),
         ("dalle1", "codecs.image=BROKEN", "does not fit the model: missing codebook.inward.bias"),
         ("dalle1", "coders.image=CODEC", "'coders'; use one of: codecs"),

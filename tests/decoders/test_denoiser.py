@@ -71,6 +71,18 @@ def test_everything_that_is_given_is_looked_at() -> None:
     torch.testing.assert_close(told(net, **{**usual, "words": None})[1], plain[1])
 
 
+def test_the_vector_tells_each_patch_something_of_its_own_before_any_block_does() -> None:
+    torch.manual_seed(0)
+    net = Denoiser(replace(STAGE, painted=0), (3, 4, 6), 5)  # whose blocks do nothing yet
+    nn.init.normal_(net.paint.weight)
+    same = {"x": torch.zeros(2, 3, 4, 6), "t": torch.tensor([0.5, 0.5])}
+    one, other = told(net, **same)
+    patches = (one - other).unfold(1, 2, 2).unfold(2, 2, 2).permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
+    assert bool((patches.norm(dim=1) > 0.1).all())
+    alike = nn.functional.cosine_similarity(patches[:, None], patches[None], dim=2)
+    assert float(alike.triu(1).max()) < 0.999
+
+
 def test_a_vector_that_is_not_known_makes_no_difference() -> None:
     net, hidden = made(), torch.tensor([False, True])
     assert torch.equal(told(net, known=hidden)[0], told(net, known=hidden, vector=torch.zeros(2, 5))[0])

@@ -67,7 +67,10 @@ def command(
     ] = "",
     part: Annotated[
         list[str] | None,
-        typer.Option(help="Take in a saved model, config and weights: codecs.image=runs/codec/model; repeatable."),
+        typer.Option(
+            help="Take in a saved model, config and weights: codecs.image=runs/codec/model; or what is inside one: "
+            "clip=diorama#reader; repeatable."
+        ),
     ] = None,
     change: Annotated[
         list[str] | None,

@@ -1,13 +1,15 @@
 """A denoiser of pictures: a noisy grid, its time and what it should show, to what is clean in it, or what is noise.
 
     noisy (and a coarser picture) ─ patches ─┐
+    vector ─ something for each patch ───────┤
     vector ─ a few tokens ───────────────────┴─ blocks ─ patches ─ two convolutions ─ told
                  time + vector ─ scale, shift and gate of each ─┘
                  words ─ crossed attention of each ─────────────┘
 
 Source: Peebles and Xie 2022, arXiv 2212.09748, section 3 (DiT, adaLN-Zero). The vector also enters as four tokens, as
-in Ramesh et al. 2022, arXiv 2204.06125, section 2.1. Added: two convolutions at the end, which see across the borders
-of patches.
+in Ramesh et al. 2022, arXiv 2204.06125, section 2.1. Added: each patch begins with what a linear map of its own finds
+in the vector (fewer examples to an error: ``docs/log.md``), and two convolutions at the end, which see across the
+borders of patches.
 """
 
 import math
@@ -23,6 +25,7 @@ from intermodal.layers.block import Block, crossed
 from intermodal.layers.positions import Positions
 
 TOKENS = 4  # of the vector
+LOCAL = 16  # numbers that the vector tells each patch of its own
 _WAVES = 64  # pairs of them tell the time
 
 
@@ -143,6 +146,8 @@ class Denoiser(nn.Module):
         self.time = Time(width)
         self.told = nn.Linear(vector_width, width)
         self.extra = nn.Linear(vector_width, TOKENS * width)
+        self.local = nn.Linear(vector_width, (rows // patch) * (columns // patch) * LOCAL)
+        self.widen = nn.Linear(LOCAL, width)
         self.nothing = nn.Parameter(torch.zeros(vector_width))
         self.words = nn.Linear(words, width) if words else None
         self.blocks = nn.ModuleList(Modulated(width, stage.heads, width if words else None) for _ in range(stage.depth))
@@ -180,6 +185,7 @@ class Denoiser(nn.Module):
         condition = self.time(t) + self.told(vector)
         grid = F.pixel_unshuffle(x if given is None else torch.cat((x, given), dim=1), self.patch)
         tokens = self.read(grid.flatten(2).transpose(1, 2)) + self.places(grid.shape[2:])
+        tokens = tokens + self.widen(self.local(vector).unflatten(1, (-1, LOCAL)))
         tokens = torch.cat((self.extra(vector).unflatten(1, (TOKENS, -1)), tokens), dim=1)
         context, mask = (None, None) if words is None or self.words is None else (self.words(words[0]), words[1])
         for block in self.blocks:

@@ -51,16 +51,15 @@ class Painter(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.paint = paint
-        self.ends = nn.Linear(latent, longest) if 0 in self.sizes else None
+        self.ends = nn.Linear(latent, longest) if self.open is not None else None
 
     def forward(self, latents: Float[Tensor, "B L"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B C ..."]:
         """Returns one medium per vector, as long as its mask says; beyond that or the longest it means nothing."""
         grid = self.grid(mask.shape[1])
         x = self.spread(latents).unflatten(1, (*self.coarse, -1))
-        for axis, (count, most) in enumerate(zip(grid, self.coarse, strict=True), start=1):
-            if count != most:
-                at = torch.arange(count, device=x.device).clamp(max=most - 1)
-                x = x.index_select(axis, at)
+        if self.open is not None and grid[self.open] != self.longest:
+            at = torch.arange(grid[self.open], device=x.device).clamp(max=self.longest - 1)
+            x = x.index_select(1 + self.open, at)
         x = x.flatten(1, -2)
         real = None if bool(mask.all()) else mask
         for block in self.blocks:
@@ -70,12 +69,12 @@ class Painter(nn.Module):
 
     def within(self, mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
         """Returns the mask without what lies beyond the longest medium that is painted."""
-        if 0 not in self.sizes:
+        if self.open is None:
             return mask
         grid = mask.reshape(len(mask), *self.grid(mask.shape[1]))
         early = torch.arange(mask.shape[1] // self.across, device=mask.device) < self.longest
         shape = [1] * grid.dim()
-        shape[1 + self.sizes.index(0)] = -1
+        shape[1 + self.open] = -1
         return (grid & early.view(shape)).flatten(1)
 
     def grid(self, positions: int) -> tuple[int, ...]:
@@ -84,11 +83,15 @@ class Painter(nn.Module):
         Raises:
             InvalidValue: they fill none.
         """
-        known = math.prod(n for n in self.sizes if n)
-        found = tuple(n or positions // known for n in self.sizes)
+        found = tuple(n or positions // self.across for n in self.sizes)
         if math.prod(found) != positions:
             raise InvalidValue(f"{positions} positions fill no grid of {self.sizes} (0 is any number)")
         return found
+
+    @property
+    def open(self) -> int | None:
+        """The axis without a size; None where there is none."""
+        return self.sizes.index(0) if 0 in self.sizes else None
 
     @property
     def across(self) -> int:
@@ -112,7 +115,7 @@ class Painter(nn.Module):
     def mask(self, steps: Int64[Tensor, " B"]) -> Bool[Tensor, "B T"]:
         """Returns where media of these lengths are real."""
         there = torch.arange(int(steps.max()), device=steps.device) < steps[:, None]
-        before = math.prod(self.sizes[: self.sizes.index(0)]) if 0 in self.sizes else self.across
+        before = self.across if self.open is None else math.prod(self.sizes[: self.open])
         grid = there[:, None, :, None].expand(-1, before, -1, self.across // before)
         return grid.flatten(1)
 
