@@ -8,6 +8,7 @@ import torch
 
 import intermodal as im
 from intermodal.cli.app import run
+from intermodal.cli.train import LISTED, listed
 from intermodal.saving import load_model
 from tests import published
 
@@ -35,6 +36,13 @@ def test_captions_first_then_questions(
     rows = before.vocab_size
     torch.testing.assert_close(after.words.table.weight[:rows], before.words.table.weight, atol=1e-3, rtol=1e-2)
     assert "--start" in (tmp_path / "second" / "model" / "README.md").read_text()
+
+
+def test_of_many_weights_that_are_not_taken_their_number_is_told() -> None:
+    many = [f"crossed.{i}.weight (4, 4)" for i in range(LISTED)]
+    assert listed(many) == ", ".join(many)
+    other = "words.table.weight, (9, 4) here"
+    assert listed([*many, other, "match.bias (2,)"]) == f"crossed (weights: {LISTED}), match (weights: 1), {other}"
 
 
 def test_a_model_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

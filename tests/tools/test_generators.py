@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from intermodal.modalities.image import Image
 from tests import scripts
 
 
@@ -83,3 +84,14 @@ def test_rare_words_weigh_more(script: ModuleType) -> None:
     assert float(rows[1].max()) == pytest.approx(2 * np.log(3))
     assert float(rows[2].sum()) == 0.0
     assert float(rows[0].min()) == 0.0  # what is everywhere tells nothing
+
+
+@named("dalle2_pictures")
+def test_rows_of_pictures_become_one_sheet(script: ModuleType) -> None:
+    red, blue = (Image(np.full((4, 4, 3), colour, np.uint8)) for colour in ((255, 0, 0), (0, 0, 255)))
+    found = script.sheet([[red, blue], [blue]])
+    side, step = 4 * script.SCALE, (4 + script.GAP) * script.SCALE
+    assert found.shape == (step + side, step + side, 3)
+    assert found[0, 0].tolist() == [255, 0, 0]
+    assert found[0, step].tolist() == found[step, 0].tolist() == [0, 0, 255]
+    assert found[step, step].tolist() == [255, 255, 255]

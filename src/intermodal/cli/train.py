@@ -1,7 +1,8 @@
 """``intermodal train``: a system, some data, a folder with the model at the end."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 DEV_SCENES = 200  # of Diorama, which has no end
 DEV_TRANSLATED = 32  # of them, in every direction
+LISTED = 10  # weights that are told by name, at most
 
 
 GENTLE = {"train.optimizer": "adamw", "train.learning_rate": "1e-5"}
@@ -172,7 +174,7 @@ def _built(job: Job, source: Any, changes: Mapping[str, str], tell: Callable[[st
         words = [tokenizer_of(one) for one in (start, config)]
         rows = None if None in words else (words[0].vocab_size, words[1].vocab_size)
         left = take_weights(model, job.start, rows)
-        tell(f"started from {job.start}; not taken: {', '.join(left) or 'nothing'}")
+        tell(f"started from {job.start}; not taken: {listed(left)}")
     for path, name in job.parts.items():
         load_part(model, path, name)
     for path, part in parts_of(config).items():
@@ -184,6 +186,19 @@ def _built(job: Job, source: Any, changes: Mapping[str, str], tell: Callable[[st
                 f"folder with --part {path}=FOLDER"
             )
     return model
+
+
+def listed(left: Sequence[str]) -> str:
+    """Returns weights that were not taken, as ``take_weights`` names them, in words; of many the number in each part.
+
+    Those of another shape, which are worth a look, are always named.
+    """
+    changed = [name for name in left if name.endswith(" here")]
+    absent = [name for name in left if name not in changed]
+    if len(absent) > LISTED:
+        counts = Counter(name.partition(".")[0] for name in absent)
+        absent = [f"{part} (weights: {count})" for part, count in counts.items()]
+    return ", ".join(absent + changed) or "nothing"
 
 
 def _is_published(start: str) -> bool:

@@ -58,7 +58,7 @@ def between(model: Any, first: Item, last: Item, count: int = 5, sampling: Any =
 
 @torch.no_grad()
 def changed(
-    model: Any, item: Item, before: Item, after: Item, shares: Sequence[float] = (0.25, 0.35, 0.5), sampling: Any = None
+    model: Any, item: Item, before: Item, after: Item, shares: Sequence[float] = (0.1, 0.2, 0.3), sampling: Any = None
 ) -> list[Item]:
     """Returns a picture after each share of the way from what ``before`` says to what ``after`` says.
 
