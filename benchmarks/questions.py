@@ -96,8 +96,8 @@ def figures(found: dict[str, Any]) -> dict[str, tuple[float, str, str]]:
     for name, each in found.items():
         for split, prefix in SPLITS.items():
             for what, value in each[split].items():
-                if what.endswith("_accuracy") and not what.endswith("_majority_accuracy"):
-                    kind = what.removesuffix("_accuracy")
+                kind = what.removesuffix("_accuracy")
+                if kind != what and not kind.endswith("_majority") and (name == "all" or kind == "answer"):
                     asked = f"≥ {ASKED[kind]:g}" if name == "all" and not prefix and kind in ASKED else "-"
                     result[f"{name}.{prefix}{kind}"] = (round(100 * value, 1), "%", asked)
     gained = result["few.answer"][0] - result["few_fresh.answer"][0]
@@ -136,7 +136,7 @@ def main() -> None:
             words = [word for word in sys.argv[1:] if word != "--record"]
             for name, (value, unit, asked) in made.items():
                 command = shlex.join(["python", "benchmarks/questions.py", *words])
-                record(f"questions.{system}.{name}", value, unit, asked, command, note=f"{chosen.scenes} questions")
+                record(f"questions.{system}.{name}", value, unit, asked, command)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,30 @@ def test_a_link_out_of_the_folder_is_an_error(pictures: Path, tmp_path_factory: 
         source.samples(range(12))
 
 
+def test_after_an_error_nothing_is_decoded_any_more(
+    pictures: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, plain, begun = tmp_path_factory.mktemp("elsewhere"), decoding.opened, []
+
+    def slow(modality: str, given: str | bytes, name: str) -> Any:
+        begun.append(name)
+        time.sleep(0.05)
+        return plain(modality, given, name)
+
+    monkeypatch.setattr(decoding, "opened", slow)
+    monkeypatch.setattr(decoding.runtime, "cores", lambda: 2)
+    picture(1).save(elsewhere / "secret.png")
+    (pictures / "4.png").unlink()
+    (pictures / "4.png").symlink_to(elsewhere / "secret.png")
+    source = Folder(pictures)
+    with pytest.raises(InvalidData, match="is a link that leaves the folder"):
+        source.samples(range(12))
+    before = len(begun)
+    time.sleep(0.2)
+    assert 0 < len(begun) == before < 11
+    source.close()
+
+
 def test_what_was_decoded_is_kept(pictures: Path, opened: list[str]) -> None:
     source = Folder(pictures)
     first = source.samples(range(12))
@@ -284,7 +309,7 @@ def test_items_weigh_what_they_hold() -> None:
 
 
 def test_one_core_and_many_give_the_same(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = []
+    results, others = [], set(threading.enumerate())  # of sources that other tests did not close
     for cores in (1, 2, 8):
         monkeypatch.setattr(decoding.runtime, "cores", lambda cores=cores: cores)
         source = Folder(pictures, cache_bytes=0)
@@ -293,7 +318,7 @@ def test_one_core_and_many_give_the_same(pictures: Path, monkeypatch: pytest.Mon
         assert source.samples([5])[0] == results[0][0]
         source.close()
     assert results[0] == results[1] == results[2]
-    assert [t for t in threading.enumerate() if t.name.startswith("decode")] == []
+    assert [t for t in set(threading.enumerate()) - others if t.name.startswith("decode")] == []
 
 
 def test_limits_of_the_caller_hold_in_the_threads(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

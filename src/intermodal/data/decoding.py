@@ -5,7 +5,7 @@ import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,8 +139,14 @@ class Files:
         step = -(-len(files) // (4 * self._threads))  # a few shares per thread: files differ in size
         shares = [files[i : i + step] for i in range(0, len(files), step)]
         limits = contextvars.copy_context  # those on media that hold here hold in the threads too
-        for future in [self._pool.submit(limits().run, self._decode_all, share) for share in shares]:
-            yield from future.result()
+        futures = [self._pool.submit(limits().run, self._decode_all, share) for share in shares]
+        try:
+            for future in futures:
+                yield from future.result()
+        finally:  # after an error nothing is decoded any more when the caller hears of it
+            for future in futures:
+                future.cancel()
+            wait(futures)
 
     def _decode_all(self, files: Sequence[File]) -> list[Item | None]:
         """Returns the item of each file, or None."""
