@@ -36,8 +36,10 @@ SPLITS = {"test": "", "compositional": "unseen_pairs."}
 CLIP = ("width=256", "towers.image.width=192", "towers.image.depth=4", "towers.text.width=192")
 """What is changed of clip's ``tiny``: pictures need a tower that sees shapes; with two fields there is time for it."""
 
-RATES = ("train.learning_rate=2e-3", "train.matrix_rate=1e-2")
-LATENT = ("decoder.patch=1", "decoder.painted=0", "decoder.width=128", "decoder.depth=4", *RATES)
+LATENT = (
+    *("decoder.patch=1", "decoder.painted=0", "decoder.width=128", "decoder.depth=4"),
+    *("train.learning_rate=2e-3", "train.matrix_rate=1e-2"),
+)
 """What is changed of ``tiny`` to draw codes: 16 of them, so that a narrower decoder sees more pictures in its time."""
 
 BATCH = {"clip": 256, "dalle2": 64}

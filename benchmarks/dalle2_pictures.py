@@ -27,13 +27,12 @@ def rows(model: Any) -> list[list[Any]]:
     from intermodal.sampling.editing import between, changed, variations
 
     told = model.translate([Text(words) for words in SENTENCES], "image")
-    varied = variations(model, [told[-1]], count=len(told))[0]
     before, after = (Text(words) for words in WORDS)
     return [
         told,
-        list(varied),
-        list(between(model, told[0], told[1], count=len(told))),
-        list(changed(model, told[0], before, after, SHARES)),
+        variations(model, [told[-1]], count=len(told))[0],
+        between(model, told[0], told[1], count=len(told)),
+        changed(model, told[0], before, after, SHARES),
     ]
 
 

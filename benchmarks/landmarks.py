@@ -25,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "tools"), str(ROOT / "benchmarks" / "real")]
 import _stages  # noqa: E402
+from _answers import answers_right  # noqa: E402
 
 from figures import record  # noqa: E402
 
@@ -164,18 +165,7 @@ def arrived(model: Any, source: Any, given: str, to: str) -> float:
 
 def answered(model: Any, source: Any) -> float:
     """Returns the share of the questions that is answered rightly."""
-    from intermodal.diorama.source import Diorama
-    from intermodal.evaluation.answers import answer_accuracy
-
-    source = Diorama("test", fields=("image", "question", "answer"), size=len(source))
-    index = range(len(source))
-    samples = source.samples(index)
-    given: list[str] = []
-    for i in range(0, len(samples), BATCH):
-        part = samples[i : i + BATCH]
-        given += model.answers([{"image": s["image"]} for s in part], [s["question"].text for s in part])
-    kinds = [asked.kind for asked in source.asked(index)]
-    return answer_accuracy(given, [s["answer"].text for s in samples], kinds)["answer_accuracy"]
+    return answers_right(model, "test", len(source))["answer_accuracy"]
 
 
 TASKS: dict[str, Callable[[Any, Any], float]] = {

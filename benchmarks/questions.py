@@ -26,12 +26,12 @@ ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "tools"), str(ROOT / "benchmarks" / "real")]
 import _stages  # noqa: E402
 import _steps  # noqa: E402
+from _answers import FIELDS, answers_right  # noqa: E402
 
 from figures import record  # noqa: E402
 
 SYSTEMS = ("lxmert", "vilbert")
 SPLITS = {"test": "", "compositional": "unseen_pairs."}
-FIELDS = ("image", "question", "answer")
 LABELLED = 1000
 FORM = ("image.patch=16", "train.learning_rate=5e-4", "train.matrix_rate=2e-3")
 """A picture has 16 regions, so that four times as many are seen; half the usual rates, which binding words to places
@@ -72,21 +72,11 @@ def trained(work: Path, system: str, chosen: argparse.Namespace) -> dict[str, Pa
 def measured(folder: Path, count: int) -> dict[str, Any]:
     """Returns the accuracy of answers about each split, over all and by kind."""
     from intermodal import runtime
-    from intermodal.diorama.source import Diorama
-    from intermodal.evaluation.answers import answer_accuracy
     from intermodal.saving import load_model
 
     runtime.threads()
-    model, found = load_model(folder), {}
-    for split in SPLITS:
-        source = Diorama(split, FIELDS, count)
-        samples = source.samples(range(count))
-        given: list[str] = []
-        for start in range(0, count, 100):
-            part = samples[start : start + 100]
-            given += model.answers([{"image": one["image"]} for one in part], [one["question"].text for one in part])
-        kinds = [question.kind for question in source.asked(range(count))]
-        found[split] = answer_accuracy(given, [one["answer"].text for one in samples], kinds)
+    model = load_model(folder)
+    found: dict[str, Any] = {split: answers_right(model, split, count) for split in SPLITS}
     return found | {"weights": sum(p.numel() for p in model.parameters())}
 
 

@@ -229,20 +229,24 @@ def test_a_loader_skips_what_is_not_usable(pictures: Path) -> None:
         assert not {2, 3, 9} & set(levels)
 
 
-def test_a_link_out_of_the_folder_is_an_error(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.fixture
+def leaving(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of pictures, of which one is a link that leaves it."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     picture(1).save(elsewhere / "secret.png")
     (pictures / "4.png").unlink()
     (pictures / "4.png").symlink_to(elsewhere / "secret.png")
-    source = Folder(pictures)
+    return pictures
+
+
+def test_a_link_out_of_the_folder_is_an_error(leaving: Path) -> None:
+    source = Folder(leaving)
     with pytest.raises(InvalidData, match=r"line 5: 4.png is a link that leaves the folder"):
         source.samples(range(12))
 
 
-def test_after_an_error_nothing_is_decoded_any_more(
-    pictures: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    elsewhere, plain, begun = tmp_path_factory.mktemp("elsewhere"), decoding.opened, []
+def test_after_an_error_nothing_is_decoded_any_more(leaving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, begun = decoding.opened, []
 
     def slow(modality: str, given: str | bytes, name: str) -> Any:
         begun.append(name)
@@ -251,10 +255,7 @@ def test_after_an_error_nothing_is_decoded_any_more(
 
     monkeypatch.setattr(decoding, "opened", slow)
     monkeypatch.setattr(decoding.runtime, "cores", lambda: 2)
-    picture(1).save(elsewhere / "secret.png")
-    (pictures / "4.png").unlink()
-    (pictures / "4.png").symlink_to(elsewhere / "secret.png")
-    source = Folder(pictures)
+    source = Folder(leaving)
     with pytest.raises(InvalidData, match="is a link that leaves the folder"):
         source.samples(range(12))
     before = len(begun)
